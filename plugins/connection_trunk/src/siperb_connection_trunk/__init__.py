@@ -1,0 +1,1 @@
+"""Connection type outbound_trunk: a static address with a mandatory allow list."""

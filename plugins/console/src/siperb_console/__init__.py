@@ -1,0 +1,1 @@
+"""The console: web phone and health over HTTP."""

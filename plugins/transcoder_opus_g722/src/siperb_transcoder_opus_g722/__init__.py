@@ -1,0 +1,1 @@
+"""Transcoders between Opus and G.722, PCMA, PCMU."""

@@ -1,0 +1,1 @@
+"""config entries: model, TOML source, lifecycle, issues."""

@@ -1,0 +1,1 @@
+"""media sessions and the worker processes that carry them."""

@@ -1,0 +1,32 @@
+"""The contract between the core and a transcoder: pure objects, payload in, payload out."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from siperb_core.sdp.plan import Codec
+
+
+class Transcoder(Protocol):
+    """One direction of one call. Keeps the codecs' state; touches no clock and no socket."""
+
+    def transcode(self, payload: bytes) -> bytes:
+        """One packet's payload in, the other codec's payload of the same duration out. Raises ValueError on a payload that cannot be decoded."""
+
+    def conceal(self) -> bytes:
+        """A payload that stands for one packet that was lost."""
+
+    def close(self) -> None:
+        """Give the codecs' memory back. Nothing may be called afterwards."""
+
+
+class TranscoderType(Protocol):
+    """What a plugin gives for some pairs of codecs (hook `siperb_transcoders`)."""
+
+    name: str
+
+    def pairs(self) -> frozenset[tuple[str, str]]:
+        """The (source, target) codec names this can do, as SDP spells them: opus, G722, PCMA, PCMU."""
+
+    def create(self, source: Codec, target: Codec, *, ptime: int = 20) -> Transcoder:
+        """A transcoder for one direction of one call; `ptime` is the packets' duration in milliseconds."""

@@ -1,0 +1,1 @@
+"""dial patterns, weights and their explanation, pure."""

@@ -1,0 +1,1 @@
+"""SDP and offer/answer (RFC 4566, 3264) as a pure library."""

@@ -1,0 +1,28 @@
+"""A service: something that runs beside the gateway and is given by a plugin, the console say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import trio
+
+
+class GatewayView(Protocol):
+    """What a service may know of the gateway. Everything it shows is what the control socket shows, by the same names (contract: JSON fields)."""
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The service's own table `[plugins.NAME]` of the configuration file, or an empty one."""
+
+    async def call(self, method: str, params: Mapping[str, Any] | None = None) -> Any:
+        """Ask as the control socket does: `show.connections`, `device.link`, ... Raises `siperb_core.control.ControlError`."""
+
+
+class Service(Protocol):
+    """What hook `siperb_services` returns."""
+
+    name: str
+
+    async def run(self, gateway: GatewayView, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run until cancelled; call `task_status.started()` once ready to serve."""

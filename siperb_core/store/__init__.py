@@ -1,0 +1,1 @@
+"""SQLite: bindings, dialogs, call records."""

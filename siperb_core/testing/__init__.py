@@ -1,0 +1,1 @@
+"""fakes, fixtures and peers for tests, shipped with the core."""

@@ -1,0 +1,1 @@
+"""flows over UDP, TCP, TLS and WebSocket on trio."""
