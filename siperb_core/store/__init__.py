@@ -1,1 +1,6 @@
-"""SQLite: bindings, dialogs, call records."""
+"""What must outlive a kill -9: SQLite in WAL mode behind one writer thread."""
+
+from siperb_core.store.schema import StoreError
+from siperb_core.store.store import Store, StoredBinding, StoredCall, StoredDialog
+
+__all__ = ["Store", "StoreError", "StoredBinding", "StoredCall", "StoredDialog"]
