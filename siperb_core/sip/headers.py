@@ -1,0 +1,177 @@
+"""The header fields a proxy reads: addresses, Via, CSeq, and comma-separated lists (RFC 3261 sections 20 and 25.1)."""
+
+from __future__ import annotations
+
+import attrs
+
+from siperb_core.sip.errors import ParseError
+from siperb_core.sip.grammar import CSEQ, LIST_ELEMENT, NAME_ADDR, ONE_PARAM, VIA, quote, unquote
+from siperb_core.sip.uri import Uri, host_port, parse_uri, plain_host, plain_port
+
+Params = tuple[tuple[str, str | None], ...]
+
+
+@attrs.frozen
+class NameAddr:
+    """The value of From, To, Contact, Route and their like: `"display" <uri>;params`.
+
+    `display` is the plain text, unquoted; `uri` is as written; `params` are those of the header field, values as
+    written (quotes included), None for a flag. `Contact: *` is the address whose `uri` is `*`.
+    """
+
+    display: str
+    uri: str
+    params: Params = ()
+
+    def param(self, name: str) -> str | None:
+        """The value of a header parameter, unquoted, its name in any case: '' for a flag, None when absent."""
+        return _param(self.params, name)
+
+    def with_param(self, name: str, value: str | None) -> NameAddr:
+        """A copy with this parameter set (None: a flag), at its old place or at the end. The value is written as is."""
+        return attrs.evolve(self, params=_with_param(self.params, name, value))
+
+    def without_param(self, name: str) -> NameAddr:
+        """A copy without this parameter."""
+        return attrs.evolve(self, params=_without_param(self.params, name))
+
+    @property
+    def tag(self) -> str:
+        """The tag parameter (RFC 3261 section 19.3), '' when there is none."""
+        return _param(self.params, "tag") or ""
+
+    @property
+    def parsed_uri(self) -> Uri:
+        """The URI, read. Raises ParseError."""
+        return parse_uri(self.uri)
+
+    def __str__(self) -> str:
+        if self.uri == "*":
+            return "*"
+        display = f"{quote(self.display)} " if self.display else ""
+        return f"{display}<{self.uri}>{_params_text(self.params)}"
+
+
+@attrs.frozen
+class Via:
+    """One Via element: `SIP/2.0/<protocol> host:port;params` (RFC 3261 section 20.42)."""
+
+    protocol: str
+    host: str
+    port: int | None = None
+    params: Params = ()
+
+    @property
+    def branch(self) -> str:
+        """The branch parameter, '' when there is none (an RFC 2543 element)."""
+        return _param(self.params, "branch") or ""
+
+    @property
+    def sent_by(self) -> str:
+        """`host` or `host:port`, as compared in section 17.2.3."""
+        return host_port(self.host, self.port)
+
+    def param(self, name: str) -> str | None:
+        """The value of a parameter, its name in any case: '' for a flag, None when absent."""
+        return _param(self.params, name)
+
+    def with_param(self, name: str, value: str | None) -> Via:
+        """A copy with this parameter set (None: a flag), at its old place or at the end."""
+        return attrs.evolve(self, params=_with_param(self.params, name, value))
+
+    def without_param(self, name: str) -> Via:
+        """A copy without this parameter."""
+        return attrs.evolve(self, params=_without_param(self.params, name))
+
+    def __str__(self) -> str:
+        return f"SIP/2.0/{self.protocol} {host_port(self.host, self.port)}{_params_text(self.params)}"
+
+
+@attrs.frozen
+class CSeq:
+    """The command sequence number and method (RFC 3261 section 20.16)."""
+
+    number: int
+    method: str
+
+    def __str__(self) -> str:
+        return f"{self.number} {self.method}"
+
+
+def parse_name_addr(text: str) -> NameAddr:
+    """Read one name-addr or addr-spec with its header parameters. Raises ParseError."""
+    match = NAME_ADDR.fullmatch(text)
+    if match is None:
+        if text == "*":
+            return NameAddr("", "*")
+        raise ParseError("Bad address")
+    display, uri, bare_uri, params = match.groups()
+    return NameAddr(unquote(display) if display else "", uri or bare_uri, parse_params(params))
+
+
+def parse_via(text: str) -> Via:
+    """Read the first of the Via elements in the text. Raises ParseError."""
+    match = VIA.match(text)
+    if match is None:
+        raise ParseError("Bad Via")
+    protocol, host, port, params = match.groups()
+    return Via(protocol, plain_host(host), plain_port(port), parse_params(params))
+
+
+def parse_cseq(text: str) -> CSeq:
+    """Read a CSeq. Raises ParseError, also above 2**32 - 1."""
+    match = CSEQ.fullmatch(text)
+    if match is None:
+        raise ParseError("Bad CSeq")
+    number = int(match[1])
+    if number > 0xFFFFFFFF:
+        raise ParseError("CSeq out of range")
+    return CSeq(number, match[2])
+
+
+def parse_params(text: str) -> Params:
+    """Header parameters, `;a=b;c`, as (name, value) pairs; the text has matched the grammar before."""
+    return tuple([(m[1], m[2]) for m in ONE_PARAM.finditer(text)]) if text else ()
+
+
+def split_list(text: str) -> list[str]:
+    """The elements of a comma-separated list, blanks off and empty ones left out; commas inside quotes and <> do not
+    part. Raises ParseError for a quote or bracket that does not close."""
+    if "," not in text:
+        return [text] if text else []
+    elements = []
+    start, end = 0, len(text)
+    while start <= end:
+        match = LIST_ELEMENT.match(text, start)
+        stop = match.end() if match else start
+        if stop < end and text[stop] != ",":
+            raise ParseError("Unterminated quote or bracket in a list")
+        element = text[start:stop].strip(" \t")
+        if element:
+            elements.append(element)
+        start = stop + 1
+    return elements
+
+
+def _param(params: Params, name: str) -> str | None:
+    for key, value in params:
+        if key == name or key.lower() == name.lower():
+            return unquote(value) if value is not None else ""
+    return None
+
+
+def _with_param(params: Params, name: str, value: str | None) -> Params:
+    lower = name.lower()
+    for i, (key, _) in enumerate(params):
+        if key.lower() == lower:
+            return (*params[:i], (key, value), *params[i + 1 :])
+    return (*params, (name, value))
+
+
+def _without_param(params: Params, name: str) -> Params:
+    lower = name.lower()
+    return tuple(pair for pair in params if pair[0].lower() != lower)
+
+
+def _params_text(params: Params) -> str:
+    return "".join([f";{k}" if v is None else f";{k}={v}" for k, v in params])

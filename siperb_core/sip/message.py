@@ -1,0 +1,379 @@
+"""A SIP message as its raw header lines plus an index of their names (RFC 3261 section 7).
+
+A header is parsed when it is asked for, once; a line nobody edits is written out as it came in, byte for byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, cast
+
+from siperb_core.sip.errors import ParseError
+from siperb_core.sip.grammar import CALL_ID, DIGITS, unfold
+from siperb_core.sip.headers import CSeq, NameAddr, Via, parse_cseq, parse_name_addr, parse_via, split_list
+from siperb_core.sip.registry import KNOWN, REASONS, canonical
+
+
+def _line(name: str, value: str) -> bytes:
+    if "\n" in value or "\r" in value or "\n" in name or "\r" in name or ":" in name:
+        raise ValueError(f"line break in header {name!r}")
+    return f"{name}: {value}".encode("utf-8", "surrogateescape")
+
+
+class Message:
+    """One request or response. Made by `parse`, `Message.request`, `Message.response` and `response_to`.
+
+    `method` and `uri` are "" in a response, `status` is 0 in a request. `version` is the SIP version as `2.0`.
+    Header names are equal in any case and in compact or long form. Values are text, unfolded, without blanks at the
+    ends; octets that are not UTF-8 are surrogates, which encode back to themselves. Writing a value with a line break
+    in it raises ValueError: that is our mistake, never the peer's.
+    """
+
+    __slots__ = ("_cache", "_lines", "_names", "_start", "_uri", "body", "method", "reason", "status", "version")
+
+    def __init__(
+        self,
+        start: bytes,
+        names: list[str],
+        lines: list[bytes],
+        body: bytes,
+        *,
+        method: str = "",
+        uri: str = "",
+        status: int = 0,
+        reason: str = "",
+        version: str = "2.0",
+    ) -> None:
+        self._start = start
+        self._names = names
+        self._lines = lines
+        self._cache: dict[str, Any] = {}
+        self._uri = uri
+        self.body = body
+        self.method = method
+        self.status = status
+        self.reason = reason
+        self.version = version
+
+    @classmethod
+    def request(cls, method: str, uri: str, headers: Iterable[tuple[str, str]], body: bytes = b"") -> Message:
+        """A new request; Content-Length is added."""
+        if set(" \r\n") & set(method + uri):
+            raise ValueError(f"blank in the request line: {method!r} {uri!r}")
+        start = f"{method} {uri} SIP/2.0".encode("utf-8", "surrogateescape")
+        return cls(start, [], [], b"", method=method, uri=uri)._filled(headers, body)
+
+    @classmethod
+    def response(cls, status: int, reason: str, headers: Iterable[tuple[str, str]], body: bytes = b"") -> Message:
+        """A new response; Content-Length is added."""
+        return cls(_status_line(status, reason), [], [], b"", status=status, reason=reason)._filled(headers, body)
+
+    def _filled(self, headers: Iterable[tuple[str, str]], body: bytes) -> Message:
+        for name, value in headers:
+            key = canonical(name)
+            if key != "content-length":
+                self._names.append(key)
+                self._lines.append(_line(name, value))
+        self.body = body
+        self._names.append("content-length")
+        self._lines.append(b"Content-Length: %d" % len(body))
+        return self
+
+    @property
+    def is_request(self) -> bool:
+        """True for a request."""
+        return not self.status
+
+    @property
+    def uri(self) -> str:
+        """The Request-URI as written; setting it rewrites the request line."""
+        return self._uri
+
+    @uri.setter
+    def uri(self, uri: str) -> None:
+        if not self.method or set(" \r\n") & set(uri):
+            raise ValueError(f"not a Request-URI: {uri!r}")
+        self._uri = uri
+        self._start = f"{self.method} {uri} SIP/{self.version}".encode("utf-8", "surrogateescape")
+
+    # Reading
+
+    def get(self, name: str) -> str | None:
+        """The value of the first header line of this name; None when there is none."""
+        try:
+            line = self._lines[self._names.index(KNOWN.get(name) or canonical(name))]
+        except ValueError:
+            return None
+        return unfold(line[line.index(b":") + 1 :])
+
+    def get_all(self, name: str) -> list[str]:
+        """The values of all header lines of this name, one for each line."""
+        key = canonical(name)
+        return [
+            unfold(line.partition(b":")[2])
+            for line_name, line in zip(self._names, self._lines, strict=True)
+            if line_name == key
+        ]
+
+    def values(self, name: str) -> list[str]:
+        """The elements of a comma-separated header over all its lines. Raises ParseError for an open quote."""
+        values = self.get_all(name)
+        if len(values) == 1:
+            return split_list(values[0])
+        return [element for value in values for element in split_list(value)]
+
+    def items(self) -> list[tuple[str, str]]:
+        """All header lines as (name, value), names as written."""
+        pairs = (line.partition(b":") for line in self._lines)
+        return [(name.rstrip(b" \t").decode("ascii"), unfold(value)) for name, _, value in pairs]
+
+    def count(self, name: str) -> int:
+        """How many header lines of this name there are."""
+        return self._names.count(canonical(name))
+
+    def __bytes__(self) -> bytes:
+        return b"\r\n".join([self._start, *self._lines, b"", self.body])
+
+    def __repr__(self) -> str:
+        return f"<Message {self._start.decode('utf-8', 'replace')}>"
+
+    def copy(self) -> Message:
+        """An independent copy."""
+        other = Message.__new__(Message)
+        other._start = self._start
+        other._names = self._names.copy()
+        other._lines = self._lines.copy()
+        other._cache = self._cache.copy()
+        other._uri = self._uri
+        other.body = self.body
+        other.method = self.method
+        other.status = self.status
+        other.reason = self.reason
+        other.version = self.version
+        return other
+
+    # Editing
+
+    def set(self, name: str, value: str) -> None:
+        """Replace all header lines of this name by one, at the place of the first, or at the end."""
+        line = _line(name, value)
+        key = canonical(name)
+        self._cache.pop(key, None)
+        names = self._names
+        count = names.count(key)
+        if not count:
+            names.append(key)
+            self._lines.append(line)
+            return
+        first = names.index(key)
+        self._lines[first] = line
+        if count > 1:
+            self._drop(key, first + 1)
+
+    def add(self, name: str, value: str) -> None:
+        """Put a header line after the last of that name, or at the end."""
+        key = canonical(name)
+        names = self._names
+        place = len(names)
+        if key in names:
+            while names[place - 1] != key:
+                place -= 1
+        self._lines.insert(place, _line(name, value))
+        names.insert(place, key)
+        self._cache.pop(key, None)
+
+    def prepend(self, name: str, value: str) -> None:
+        """Put a header line before the first of that name, or at the top."""
+        key = canonical(name)
+        place = self._names.index(key) if key in self._names else 0
+        self._lines.insert(place, _line(name, value))
+        self._names.insert(place, key)
+        self._cache.pop(key, None)
+
+    def remove(self, name: str) -> None:
+        """Take off all header lines of this name."""
+        key = canonical(name)
+        if key in self._names:
+            self._cache.pop(key, None)
+            self._drop(key, 0)
+
+    def pop_first(self, name: str) -> str | None:
+        """Take off and return the first element of a comma-separated header; None when there is none.
+
+        Raises ParseError for an open quote."""
+        key = canonical(name)
+        while key in self._names:
+            place = self._names.index(key)
+            line = self._lines[place]
+            elements = split_list(unfold(line[line.index(b":") + 1 :]))
+            self._cache.pop(key, None)
+            if len(elements) > 1:
+                written = line[: line.index(b":")].rstrip(b" \t").decode("ascii")
+                self._lines[place] = _line(written, ", ".join(elements[1:]))
+                return elements[0]
+            del self._lines[place], self._names[place]
+            if elements:
+                return elements[0]
+        return None
+
+    def set_body(self, body: bytes, content_type: str | None = None) -> None:
+        """Replace the body and its Content-Length, and the Content-Type when one is given; an empty body has none."""
+        self.body = body
+        if not body:
+            self.remove("Content-Type")
+        elif content_type is not None:
+            self.set("Content-Type", content_type)
+        self.set("Content-Length", str(len(body)))
+
+    def _drop(self, key: str, start: int) -> None:
+        names, lines = self._names, self._lines
+        kept = [i for i in range(start, len(names)) if names[i] != key]
+        names[start:], lines[start:] = [names[i] for i in kept], [lines[i] for i in kept]
+
+    # Parsed on demand
+
+    def _required(self, name: str) -> str:
+        value = self.get(name)
+        if value is None:
+            raise ParseError(f"Missing {name}")
+        return value
+
+    @property
+    def via(self) -> Via:
+        """The topmost Via. Raises ParseError, also when there is none."""
+        via = self._cache.get("via")
+        if via is None:
+            via = self._cache["via"] = parse_via(self._required("Via"))
+        return cast(Via, via)
+
+    @property
+    def from_(self) -> NameAddr:
+        """From. Raises ParseError, also when there is none."""
+        address = self._cache.get("from")
+        if address is None:
+            address = self._cache["from"] = _address("From", self._required("From"))
+        return cast(NameAddr, address)
+
+    @property
+    def to(self) -> NameAddr:
+        """To. Raises ParseError, also when there is none."""
+        address = self._cache.get("to")
+        if address is None:
+            address = self._cache["to"] = _address("To", self._required("To"))
+        return cast(NameAddr, address)
+
+    @property
+    def from_tag(self) -> str:
+        """The tag in From, '' when there is none. Raises ParseError."""
+        return self.from_.tag
+
+    @property
+    def to_tag(self) -> str:
+        """The tag in To, '' when there is none. Raises ParseError."""
+        return self.to.tag
+
+    @property
+    def call_id(self) -> str:
+        """Call-ID. Raises ParseError, also when there is none."""
+        call_id = self._cache.get("call-id")
+        if call_id is None:
+            call_id = self._required("Call-ID")
+            if CALL_ID.fullmatch(call_id) is None:
+                raise ParseError("Bad Call-ID")
+            self._cache["call-id"] = call_id
+        return cast(str, call_id)
+
+    @property
+    def cseq(self) -> CSeq:
+        """CSeq. Raises ParseError, also when there is none or its number exceeds 2**32 - 1."""
+        cseq = self._cache.get("cseq")
+        if cseq is None:
+            cseq = self._cache["cseq"] = parse_cseq(self._required("CSeq"))
+        return cast(CSeq, cseq)
+
+    @property
+    def max_forwards(self) -> int | None:
+        """Max-Forwards, 0 to 255; larger counts as 255 (RFC 3261 section 20.22). None: absent. Raises ParseError."""
+        value = self.get("Max-Forwards")
+        if value is None:
+            return None
+        if DIGITS.fullmatch(value) is None:
+            raise ParseError("Bad Max-Forwards")
+        return min(int(value), 255) if len(value) <= 10 else _clamped(value, 255)
+
+    @property
+    def contacts(self) -> list[NameAddr]:
+        """All Contact addresses; `*` is the address whose uri is `*`. Raises ParseError."""
+        contacts = self._cache.get("contact")
+        if contacts is None:
+            contacts = self._cache["contact"] = [_address("Contact", value) for value in self.values("Contact")]
+        return cast(list[NameAddr], contacts)
+
+    @property
+    def expires(self) -> int | None:
+        """Expires in seconds, at most 2**32 - 1; None when absent. Raises ParseError."""
+        value = self.get("Expires")
+        if value is None:
+            return None
+        if DIGITS.fullmatch(value) is None:
+            raise ParseError("Bad Expires")
+        return _clamped(value, 0xFFFFFFFF)
+
+
+def _clamped(digits: str, most: int) -> int:
+    digits = digits.lstrip("0")
+    return most if len(digits) > 10 else min(int(digits or "0"), most)
+
+
+def _address(name: str, value: str) -> NameAddr:
+    try:
+        return parse_name_addr(value)
+    except ParseError:
+        raise ParseError(f"Bad {name}") from None
+
+
+def _status_line(status: int, reason: str) -> bytes:
+    if not 100 <= status <= 699 or "\n" in reason or "\r" in reason:
+        raise ValueError(f"not a status line: {status} {reason!r}")
+    return f"SIP/2.0 {status} {reason}".encode("utf-8", "surrogateescape")
+
+
+def response_to(
+    request: Message,
+    status: int,
+    reason: str = "",
+    *,
+    to_tag: str = "",
+    headers: Iterable[tuple[str, str]] = (),
+    body: bytes = b"",
+    content_type: str | None = None,
+) -> Message:
+    """The response to a request (RFC 3261 section 8.2.6): all Via, From, To, Call-ID and CSeq are copied as they are,
+    and Timestamp into a 100; `to_tag` is appended to a To that has no tag. The reason defaults to the RFC's phrase.
+
+    Copies what there is: a request that lacks one of them still gets an answer.
+    """
+    reason = reason or REASONS.get(status, "Unknown")
+    response = Message(_status_line(status, reason), [], [], b"", status=status, reason=reason)
+    names, lines = response._names, response._lines
+    for key, line in zip(request._names, request._lines, strict=True):
+        if key == "to" and to_tag and not _has_tag(request):
+            line += f";tag={to_tag}".encode()
+        elif key not in _COPIED and not (key == "timestamp" and status == 100):
+            continue
+        names.append(key)
+        lines.append(line)
+    response._filled(headers, body)
+    if content_type is not None and body:
+        response.add("Content-Type", content_type)
+    return response
+
+
+_COPIED = frozenset({"via", "from", "to", "call-id", "cseq"})
+
+
+def _has_tag(request: Message) -> bool:
+    try:
+        return bool(request.to.tag)
+    except ParseError:
+        return True

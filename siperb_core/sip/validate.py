@@ -1,0 +1,90 @@
+"""The second layer of strictness: is a message fit to be acted on and passed on (RFC 3261 sections 8.2, 16.3, 18)?"""
+
+from __future__ import annotations
+
+import re
+
+import attrs
+
+from siperb_core.sip.errors import ParseError
+from siperb_core.sip.grammar import unfold
+from siperb_core.sip.message import Message
+from siperb_core.sip.registry import REASONS
+
+# Via values that would send a response to everybody: RFC 4475 section 3.3.10.
+_TO_EVERYBODY = re.compile(
+    r"(?:[ \t]|(?:received|maddr)[ \t]*=[ \t]*)\[?"
+    r"(?:255\.255\.255\.255|2(?:2[4-9]|3[0-9])(?:\.[0-9]{1,3}){3}|[fF]{2}[0-9A-Fa-f]{2}:)"
+)
+_SCHEMES = ("sip", "sips", "tel")
+
+
+@attrs.frozen
+class Verdict:
+    """Why a message must not be passed on: the status and reason owed, and header fields that belong to the answer.
+
+    A response with a verdict is dropped: nobody waits for a complaint about it. So is an ACK.
+    """
+
+    status: int
+    reason: str
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+def validate(message: Message, *, as_proxy: bool = True) -> Verdict | None:
+    """None for a message to act on, else what is wrong with it. Never raises.
+
+    `as_proxy=False` judges for the addressee: without Max-Forwards and Proxy-Require, which are the proxy's business.
+    """
+    try:
+        return _judge(message, as_proxy)
+    except ParseError as error:
+        return Verdict(error.status, error.reason)
+
+
+def _judge(message: Message, as_proxy: bool) -> Verdict | None:
+    if message.version != "2.0":
+        return Verdict(505, REASONS[505])
+    names = message._names
+    for name in ("from", "to", "call-id", "cseq"):
+        count = names.count(name)
+        if count != 1:
+            return Verdict(400, f"{'Several' if count else 'Missing'} {_WRITTEN[name]}")
+    via = message.via
+    _ = message.from_, message.to, message.call_id
+    cseq = message.cseq
+    if message.status:
+        for line_name, line in zip(names, message._lines, strict=True):
+            if line_name == "via" and _TO_EVERYBODY.search(unfold(line.partition(b":")[2])):
+                return Verdict(400, "Via names a broadcast address")
+        return None
+    if cseq.method != message.method:
+        return Verdict(400, "CSeq method does not match")
+    if via.branch == "z9hG4bK":
+        return Verdict(400, "Empty Via branch")
+    if names.count("max-forwards") > 1:
+        return Verdict(400, "Several Max-Forwards")
+    if message.method == "REGISTER":
+        _ = message.contacts
+    scheme, _colon, rest = message.uri.partition(":")
+    if scheme.lower() not in _SCHEMES:
+        return Verdict(416, REASONS[416])
+    if "?" in rest and _has_uri_headers(message.uri):
+        # Section 19.1.1: not allowed in a Request-URI. Passing ?Route=... on would let a stranger write our headers.
+        return Verdict(400, "Headers in the Request-URI")
+    if as_proxy:
+        if message.max_forwards == 0:
+            return Verdict(483, REASONS[483])
+        if "proxy-require" in names and message.method not in ("ACK", "CANCEL"):
+            tags = message.values("Proxy-Require")
+            if tags:
+                return Verdict(420, REASONS[420], (("Unsupported", ", ".join(tags)),))
+    return None
+
+
+def _has_uri_headers(uri: str) -> bool:
+    """Whether a SIP URI carries `?headers`; a question mark in its user part is none."""
+    return "?" in uri.rpartition("@")[2]
+
+
+_WRITTEN = {"from": "From", "to": "To", "call-id": "Call-ID", "cseq": "CSeq"}
