@@ -43,7 +43,11 @@ class Stream:
 
 @attrs.frozen
 class ClientLeg:
-    """A softphone's leg: ICE, DTLS-SRTP, RTP and RTCP on one port (RFC 8829)."""
+    """A softphone's leg: ICE, DTLS-SRTP, RTP and RTCP on one port (RFC 8829).
+
+    Until the softphone's description is known (a branch that rings) the `remote_` fields are empty, and `dtls` is only
+    what a softphone's usual answer would make it.
+    """
 
     ufrag: str  # ours
     password: str
@@ -70,7 +74,7 @@ class PeerLeg:
 
 @attrs.frozen
 class SessionPlan:
-    """One call's media: the PBX's leg and one client leg per branch of the fork; `active` is the branch that is heard."""
+    """One call's media: the PBX's leg and one client leg per branch; `active` is the branch that is heard."""
 
     peer: PeerLeg | None
     clients: dict[str, ClientLeg] = attrs.field(factory=dict)

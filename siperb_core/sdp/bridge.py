@@ -1,0 +1,539 @@
+"""Offer and answer (RFC 3264) between softphones and a PBX: each description of one side becomes ours for the other.
+
+One `Bridge` per call. It is pure and synchronous: ports, credentials and sources are picked outside and passed in,
+octets and a plan come out. An operation that raises leaves everything as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+import attrs
+
+from siperb_core.sdp import client, peer
+from siperb_core.sdp.codecs import Format, Pairing, codec_named, formats_of, names_of, numbered, telephone_event
+from siperb_core.sdp.description import SdpError, SessionDescription, bad, parse_sdp
+from siperb_core.sdp.direction import direction_of, narrow, reverse
+from siperb_core.sdp.plan import ClientLeg, Codec, Direction, PeerLeg, SessionPlan, Stream
+from siperb_core.sdp.section import Line, Origin, find_audio, lines_of, ptime_of
+from siperb_core.sdp.settings import BridgeSettings, LegIdentity
+
+Numbers = Mapping[tuple[str, int], int]  # (codec name, clock) -> payload type, ours on one leg
+
+
+@attrs.frozen
+class _Client:
+    """A softphone's leg as agreed."""
+
+    identity: LegIdentity
+    lines: tuple[Line, ...] = (Line("audio", client.PROTOCOL, "0", "0"),)
+    audio: int = 0
+    bundle: bool = True
+    numbers: Numbers = attrs.Factory(dict)
+    remote: client.ClientRemote | None = None
+    role: client.Role | None = None  # ours in DTLS; once chosen, for ever
+    controlling: bool = True
+    stream: Stream | None = None
+
+
+@attrs.frozen
+class _Peer:
+    """The PBX's leg as agreed."""
+
+    lines: tuple[Line, ...] = (Line("audio", peer.PROTOCOL, "0"),)
+    audio: int = 0
+    numbers: Numbers = attrs.Factory(dict)
+    rtp: tuple[str, int] | None = None
+    rtcp: tuple[str, int] | None = None
+    stream: Stream | None = None
+
+
+@attrs.frozen
+class _State:
+    """What an offer that is refused goes back to (RFC 3264 section 4)."""
+
+    peer: _Peer | None = None
+    clients: Mapping[str, _Client] = attrs.Factory(dict)
+    active: str | None = None
+    client_codec: str = ""
+    peer_codec: str = ""
+    why: str = ""
+
+
+@attrs.frozen
+class _Offer:
+    """The offer under way, or the last one that was answered."""
+
+    data: bytes
+    before: _State
+    formats: tuple[Format, ...]  # the offerer's
+    direction: Direction  # the offerer's
+    ptime: int  # the offerer's
+    sent: Mapping[str, tuple[Format, ...]]  # what we offered on: by branch
+    answered: bool = False
+
+
+@attrs.frozen
+class _ClientOffer(_Offer):
+    branch: str = attrs.field(kw_only=True)
+    leg: _Client = attrs.field(kw_only=True)  # as it will be once answered
+    lines: tuple[Line, ...] = attrs.field(kw_only=True)
+
+
+@attrs.frozen
+class _PeerOffer(_Offer):
+    leg: _Peer = attrs.field(kw_only=True)  # as it will be once answered
+
+
+_TO_PEER = ""  # the key in _Offer.sent of what went to the PBX
+
+
+class Bridge:
+    """The offer/answer machine of one call: one leg to the PBX, one to each branch of the fork.
+
+    An offer taken in gives the offer to pass on, an answer the answer to pass on; any of the four may come first (a
+    delayed offer is nothing special). An answer may come again for the same offer, from a 183 and then from the 200
+    say, and the last one counts. While an offer is unanswered another one is refused with 491.
+
+    A branch's first offer needs its `identity`. Later one is wanted only when the phone restarts ICE, which
+    `restarts_ice` tells beforehand; passed at any other time it is ignored.
+    """
+
+    def __init__(self, settings: BridgeSettings) -> None:
+        self.settings = settings
+        self._pairing = Pairing(
+            settings.client_codecs, settings.peer_codecs, settings.codec_policy, settings.transcodable
+        )
+        self._state = _State()
+        self._offer: _ClientOffer | _PeerOffer | None = None
+        self._peer_origin = Origin(settings.session_id, settings.peer_address)
+        self._client_origins: dict[str, Origin] = {}
+
+    # --- what is agreed
+
+    @property
+    def plan(self) -> SessionPlan:
+        """The media session as it should be now. While a re-offer is unanswered it stays as agreed before."""
+        state = self._state
+        leg = state.peer
+        return SessionPlan(
+            peer=None
+            if leg is None
+            else PeerLeg(
+                remote=leg.rtp,
+                remote_rtcp=leg.rtcp,
+                symmetric=self.settings.symmetric,
+                ssrc=self.settings.peer_ssrc,
+                stream=leg.stream,
+            ),
+            clients={branch: _client_leg(leg) for branch, leg in state.clients.items()},
+            active=state.active,
+        )
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """The branches that have a leg."""
+        return tuple(self._state.clients)
+
+    @property
+    def active(self) -> str | None:
+        """The branch that is heard: the one that offered, or answered last."""
+        return self._state.active
+
+    @property
+    def pending(self) -> bool:
+        """Whether an offer is unanswered."""
+        return self._offer is not None and not self._offer.answered
+
+    @property
+    def mode(self) -> Literal["transcode", "relay"] | None:
+        """What is done with the audio; None before the first answer."""
+        if not self._state.client_codec:
+            return None
+        return "relay" if self._state.client_codec == self._state.peer_codec else "transcode"
+
+    @property
+    def why(self) -> str:
+        """One sentence on the choice of codecs; "" before the first answer."""
+        return self._state.why
+
+    @property
+    def client_codec(self) -> str:
+        """The softphone's codec; "" before the first answer."""
+        return self._state.client_codec
+
+    @property
+    def peer_codec(self) -> str:
+        """The PBX's codec; "" before the first answer."""
+        return self._state.peer_codec
+
+    def restarts_ice(self, sdp: bytes, branch: str) -> bool:
+        """Whether this offer of a known branch starts a new ICE generation (RFC 8839 section 4.4.3.1.1).
+
+        If so, `offer_from_client` should be given an identity with a fresh ufrag and password. Raises `SdpError`.
+        """
+        leg = self._state.clients.get(branch)
+        if leg is None or leg.remote is None:
+            return False
+        description = parse_sdp(sdp)
+        remote = client.read_client(description, description.media[_client_audio(description, leg)])
+        return _generation(remote) != _generation(leg.remote)
+
+    # --- offers
+
+    def offer_from_client(self, sdp: bytes, branch: str, identity: LegIdentity | None = None) -> bytes:
+        """Take a softphone's offer; the offer for the PBX.
+
+        Raises `SdpError`, and `ValueError` where a new branch comes without identity.
+        """
+        description = parse_sdp(sdp)
+        state = self._state
+        known = self._may_offer(branch)
+        index = _client_audio(description, known)
+        media = description.media[index]
+        remote = client.read_client(description, media)
+        leg = known or _Client(_needed(identity), controlling=False)
+        if leg.remote is not None and identity is not None and _generation(remote) != _generation(leg.remote):
+            leg = attrs.evolve(
+                leg, identity=attrs.evolve(leg.identity, ufrag=identity.ufrag, password=identity.password)
+            )
+        formats = formats_of(media)
+        leg = attrs.evolve(
+            leg,
+            lines=lines_of(description),
+            audio=index,
+            bundle=bool(description.bundle_of(media)),
+            numbers={**leg.numbers, **{entry.key: entry.payload_type for entry in formats}},
+            remote=remote,
+            role=_answerers_role(leg.role, remote.setup),
+            controlling=leg.controlling or remote.lite,  # roles outlive restarts (RFC 8445 section 6.1.1)
+        )
+        offered = self._pairing.peer_offer(tuple(_usable(formats)), state.peer_codec)
+        if not offered:
+            raise self._no_common_codec("the phone offers", formats, self._bridged_clients())
+        other = state.peer or _Peer()
+        sent = numbered((*map(codec_named, offered), telephone_event(8000)), other.numbers)
+        direction, ptime = direction_of(description, media), ptime_of(media)
+        text = peer.write_peer(
+            self.settings, lines=other.lines, audio=other.audio, formats=sent, direction=direction, ptime=ptime
+        )
+        self._offer = _ClientOffer(
+            sdp, state, formats, direction, ptime, {_TO_PEER: sent}, branch=branch, leg=leg, lines=leg.lines
+        )
+        if known is None:
+            self._state = attrs.evolve(state, peer=other, clients={**state.clients, branch: leg}, active=branch)
+        return self._peer_origin.stamp(text)
+
+    def offer_from_peer(self, sdp: bytes, branch: str, identity: LegIdentity | None = None) -> bytes:
+        """Take the PBX's offer; the offer for one branch.
+
+        For a fork it is called once for each branch, with the same octets. Raises `SdpError`, and `ValueError` where a
+        new branch comes without identity.
+        """
+        description = parse_sdp(sdp)
+        state, offer = self._state, self._offer
+        fork = isinstance(offer, _PeerOffer) and offer.data == sdp and branch not in state.clients
+        known = None if fork else self._may_offer(branch)
+        before = state.peer or _Peer()
+        index = find_audio(description, peer.PROTOCOLS, who="the PBX", wanted="plain RTP (RTP/AVP)", usual=before.audio)
+        media = description.media[index]
+        remote = peer.read_peer(description, media)
+        formats = formats_of(media)
+        offered = self._pairing.client_offer(self._peer_names(formats), state.client_codec)
+        if not offered:
+            raise self._no_common_codec("the PBX offers", formats, self._bridged_peers())
+        own = attrs.evolve(
+            before,
+            lines=lines_of(description),
+            audio=index,
+            numbers={**before.numbers, **{entry.key: entry.payload_type for entry in formats}},
+            rtp=remote.rtp or before.rtp,
+            rtcp=remote.rtcp or before.rtcp,
+        )
+        leg = known or _Client(_needed(identity))
+        codecs = [codec_named(name) for name in offered]
+        clocks = dict.fromkeys((*(codec.clock for codec in codecs), 8000))
+        sent = numbered((*codecs, *map(telephone_event, clocks)), leg.numbers)
+        ptime = ptime_of(media)
+        text = client.write_client(
+            self.settings,
+            leg.identity,
+            lines=leg.lines,
+            audio=leg.audio,
+            formats=sent,
+            direction=remote.direction,
+            setup="actpass",
+            bundle=bool(leg.lines[leg.audio].mid),
+            ptime=ptime,
+        )
+        if fork and isinstance(offer, _PeerOffer):
+            self._offer = attrs.evolve(offer, sent={**offer.sent, branch: sent})
+        else:
+            self._offer = _PeerOffer(sdp, state, formats, remote.direction, ptime, {branch: sent}, leg=own)
+        agreed = state.peer is not None and state.peer.stream is not None
+        self._state = attrs.evolve(state, peer=state.peer if agreed else own, clients={**state.clients, branch: leg})
+        return self._client_origin(branch).stamp(text)
+
+    # --- answers
+
+    def answer_from_peer(self, sdp: bytes) -> bytes:
+        """Take the PBX's answer; the answer for the softphone that offered. Raises `SdpError`."""
+        description = parse_sdp(sdp)
+        offer, before = self._offer, self._state.peer
+        if not isinstance(offer, _ClientOffer) or before is None:
+            raise bad("an answer of the PBX to no offer")
+        index = find_audio(description, peer.PROTOCOLS, who="the PBX", wanted="plain RTP (RTP/AVP)", usual=before.audio)
+        media = description.media[index]
+        remote = peer.read_peer(description, media)
+        sent = offer.sent[_TO_PEER]
+        formats = formats_of(media, sent)
+        theirs, ours = _agreed(formats, sent, "the PBX")
+        usable = _usable(offer.formats)
+        name = self._pairing.client_for(theirs.codec.name, tuple(usable))
+        if name is None:  # cannot be: only codecs that pair were offered
+            raise self._no_common_codec("the PBX answers", formats, self._bridged_peers())
+        chosen = usable[name]
+        direction = narrow(remote.direction, reverse(offer.direction))
+        event = _event(offer.formats, chosen.codec.clock)
+        leg = attrs.evolve(offer.leg, stream=_stream(chosen, chosen, event, event, direction, offer.ptime))
+        text = client.write_client(
+            self.settings,
+            leg.identity,
+            lines=leg.lines,
+            audio=leg.audio,
+            formats=_answer_formats(chosen, event),
+            direction=direction,
+            setup="active" if leg.role == "client" else "passive",
+            bundle=leg.bundle,
+            ptime=ptime_of(media),
+        )
+        their_event, our_event = _agreed_event(formats, sent, theirs.codec.clock)
+        own = attrs.evolve(
+            before,
+            numbers={**before.numbers, **{entry.key: entry.payload_type for entry in sent}},
+            rtp=remote.rtp or before.rtp,
+            rtcp=remote.rtcp or before.rtcp,
+            stream=_stream(theirs, ours, their_event, our_event, reverse(direction), ptime_of(media)),
+        )
+        self._agree(offer, own, offer.branch, leg)
+        return self._client_origin(offer.branch).stamp(text)
+
+    def answer_from_client(self, sdp: bytes, branch: str) -> bytes:
+        """Take a softphone's answer; the answer for the PBX. The branch becomes the active one. Raises `SdpError`."""
+        description = parse_sdp(sdp)
+        offer, before = self._offer, self._state.clients.get(branch)
+        if not isinstance(offer, _PeerOffer) or branch not in offer.sent or before is None:
+            raise bad("an answer of the phone to no offer")
+        index = _client_audio(description, before)
+        media = description.media[index]
+        remote = client.read_client(description, media)
+        sent = offer.sent[branch]
+        formats = formats_of(media, sent)
+        theirs, ours = _agreed(formats, sent, "the phone")
+        usable = _usable(offer.formats)
+        name = self._pairing.peer_for(theirs.codec.name, self._peer_names(offer.formats))
+        if name is None:  # cannot be: only codecs that pair were offered
+            raise self._no_common_codec("the phone answers", formats, self._bridged_clients())
+        chosen = usable[name]
+        direction = narrow(direction_of(description, media), reverse(offer.direction))
+        event = _event(offer.formats, chosen.codec.clock)
+        own = attrs.evolve(offer.leg, stream=_stream(chosen, chosen, event, event, direction, offer.ptime))
+        text = peer.write_peer(
+            self.settings,
+            lines=own.lines,
+            audio=own.audio,
+            formats=_answer_formats(chosen, event),
+            direction=direction,
+            ptime=ptime_of(media),
+        )
+        their_event, our_event = _agreed_event(formats, sent, theirs.codec.clock)
+        leg = attrs.evolve(
+            before,
+            numbers={**before.numbers, **{entry.key: entry.payload_type for entry in sent}},
+            remote=remote,
+            role=before.role or ("client" if remote.setup == "passive" else "server"),
+            controlling=before.controlling or remote.lite,
+            stream=_stream(theirs, ours, their_event, our_event, reverse(direction), ptime_of(media)),
+        )
+        self._agree(offer, own, branch, leg)
+        return self._peer_origin.stamp(text)
+
+    # --- endings
+
+    def reject(self) -> None:
+        """The offer under way was refused, or will never be answered: everything is as before it (RFC 3264 section 4).
+
+        Branches it made are gone. Without an unanswered offer nothing happens.
+        """
+        if self._offer is not None and not self._offer.answered:
+            self._state = self._offer.before
+            self._offer = None
+
+    def drop_branch(self, branch: str) -> None:
+        """A branch is over: cancelled, refused, or hung up. Its unanswered offer goes with it."""
+        offer = self._offer
+        if isinstance(offer, _ClientOffer) and offer.branch == branch:
+            self.reject()
+            self._offer = None
+        elif offer is not None:
+            sent = {key: formats for key, formats in offer.sent.items() if key != branch}
+            self._offer = attrs.evolve(offer, sent=sent, before=_without(offer.before, branch))
+        self._state = _without(self._state, branch)
+        self._client_origins.pop(branch, None)
+
+    # --- inside
+
+    def _may_offer(self, branch: str) -> _Client | None:
+        """The branch's leg, if it may take part in a new offer now."""
+        if self.pending:
+            raise SdpError("another offer is still unanswered", status=491)
+        if self._state.clients and self._state.active != branch:
+            raise SdpError("another phone has the call", status=491)
+        return self._state.clients.get(branch)
+
+    def _agree(self, offer: _ClientOffer | _PeerOffer, own: _Peer, branch: str, leg: _Client) -> None:
+        assert own.stream is not None
+        assert leg.stream is not None
+        names = leg.stream.codec.name, own.stream.codec.name
+        self._state = attrs.evolve(
+            self._state,
+            peer=own,
+            clients={**self._state.clients, branch: leg},
+            active=branch,
+            client_codec=names[0],
+            peer_codec=names[1],
+            why=self._pairing.why(*names),
+        )
+        self._offer = attrs.evolve(offer, answered=True)
+
+    def _client_origin(self, branch: str) -> Origin:
+        return self._client_origins.setdefault(branch, Origin(self.settings.session_id, self.settings.address))
+
+    def _peer_names(self, formats: Iterable[Format]) -> tuple[str, ...]:
+        return tuple(name for name in _usable(formats) if name in self.settings.peer_codecs)
+
+    def _bridged_clients(self) -> tuple[str, ...]:
+        return self._pairing.client_offer(self.settings.peer_codecs)
+
+    def _bridged_peers(self) -> tuple[str, ...]:
+        return self._pairing.peer_offer(self.settings.client_codecs)
+
+    def _no_common_codec(self, who: str, formats: Iterable[Format], bridged: Sequence[str]) -> SdpError:
+        return SdpError(
+            f"no common codec: {who} only {names_of(formats)}; this gateway bridges {', '.join(bridged) or 'nothing'}",
+            warning_code=305,
+        )
+
+
+def _client_audio(description: SessionDescription, leg: _Client | None) -> int:
+    return find_audio(
+        description,
+        client.PROTOCOLS,
+        who="the phone",
+        wanted=f"DTLS-SRTP ({client.PROTOCOL})",
+        usual=None if leg is None else leg.audio,
+    )
+
+
+def _client_leg(leg: _Client) -> ClientLeg:
+    remote = leg.remote or client.ClientRemote("", "", False, (), (), "")
+    return ClientLeg(
+        ufrag=leg.identity.ufrag,
+        password=leg.identity.password,
+        remote_ufrag=remote.ufrag,
+        remote_password=remote.password,
+        remote_candidates=remote.candidates,
+        remote_fingerprints=remote.fingerprints,
+        dtls=leg.role or "server",  # who offered actpass waits for the other's ClientHello (RFC 8842 section 5.2)
+        controlling=leg.controlling,
+        ssrc=leg.identity.ssrc,
+        stream=leg.stream,
+    )
+
+
+def _generation(remote: client.ClientRemote) -> tuple[str, str]:
+    return remote.ufrag, remote.password
+
+
+def _answerers_role(role: client.Role | None, setup: str) -> client.Role:
+    """Our DTLS role as an answerer: active unless the phone wants to be (RFC 8842 section 5.3), and never changed."""
+    wanted: client.Role = "server" if setup == "active" else "client"
+    if role is None:
+        return wanted
+    if setup in ("active", "passive") and wanted != role:
+        raise SdpError(f"the phone's a=setup:{setup} would change the DTLS roles in a running session")
+    return role
+
+
+def _needed(identity: LegIdentity | None) -> LegIdentity:
+    if identity is None:
+        raise ValueError("a new branch needs an identity")
+    return identity
+
+
+def _usable(formats: Iterable[Format]) -> dict[str, Format]:
+    """By name, the first format of every codec that runs at the clock we know it by."""
+    found: dict[str, Format] = {}
+    for entry in formats:
+        if entry.codec.clock == codec_named(entry.codec.name).clock and entry.codec.name != "telephone-event":
+            found.setdefault(entry.codec.name, entry)
+    return found
+
+
+def _agreed(formats: Iterable[Format], sent: Sequence[Format], who: str) -> tuple[Format, Format]:
+    """The first codec of an answer that was offered: under the answerer's number, and under ours."""
+    offered = {entry.key: entry for entry in sent if entry.codec.name != "telephone-event"}
+    for entry in formats:
+        if entry.key in offered:
+            return entry, offered[entry.key]
+    raise SdpError(
+        f"no common codec: {who} answers with {names_of(formats)}, but was offered {names_of(sent)}", warning_code=305
+    )
+
+
+def _event(formats: Iterable[Format], clock: int) -> Format | None:
+    """The telephone-event that goes with a codec: at its clock (RFC 4733 section 2.1), else at any."""
+    events = [entry for entry in formats if entry.codec.name == "telephone-event"]
+    return next((entry for entry in events if entry.codec.clock == clock), events[0] if events else None)
+
+
+def _agreed_event(formats: Iterable[Format], sent: Sequence[Format], clock: int) -> tuple[Format | None, Format | None]:
+    """The telephone-event of an answer: under the answerer's number, and under ours."""
+    offered = {entry.key: entry for entry in sent}
+    theirs = _event((entry for entry in formats if entry.key in offered), clock)
+    return theirs, theirs and offered[theirs.key]
+
+
+def _answer_formats(chosen: Format, event: Format | None) -> tuple[Format, ...]:
+    """One codec and telephone-event, so that nothing is left to choose (RFC 3264 section 10.2)."""
+    formats = [Format(chosen.payload_type, codec_named(chosen.codec.name))]
+    if event is not None:
+        formats.append(Format(event.payload_type, telephone_event(event.codec.clock)))
+    return tuple(formats)
+
+
+def _stream(
+    send: Format,
+    receive: Format,
+    event_send: Format | None,
+    event_receive: Format | None,
+    direction: Direction,
+    ptime: int,
+) -> Stream:
+    codec: Codec = send.codec
+    return Stream(
+        codec=codec,
+        send=send.payload_type,
+        receive=receive.payload_type,
+        direction=direction,
+        dtmf_send=event_send.payload_type if event_send else None,
+        dtmf_receive=event_receive.payload_type if event_receive else None,
+        dtmf_clock=event_send.codec.clock if event_send else 8000,
+        ptime=ptime,
+    )
+
+
+def _without(state: _State, branch: str) -> _State:
+    clients = {name: leg for name, leg in state.clients.items() if name != branch}
+    return attrs.evolve(state, clients=clients, active=None if state.active == branch else state.active)

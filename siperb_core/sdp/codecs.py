@@ -1,0 +1,192 @@
+"""Codecs in SDP: payload types and their names (RFC 3551, RFC 4566 section 6), and which two codecs bridge a call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, Literal
+
+import attrs
+
+from siperb_core.sdp.description import Media, SdpError, parse_sdp
+from siperb_core.sdp.plan import Codec
+
+CodecPolicy = Literal["opus-first", "relay-first"]
+
+_KNOWN: Final = {
+    codec.name.lower(): codec
+    for codec in (
+        Codec("opus", 48000, 2, "minptime=10;useinbandfec=1"),
+        Codec("G722", 8000),
+        Codec("PCMA", 8000),
+        Codec("PCMU", 8000),
+        Codec("GSM", 8000),
+        Codec("G729", 8000),
+        Codec("iLBC", 8000),
+    )
+}
+_STATIC: Final = {0: "PCMU", 3: "GSM", 4: "G723", 8: "PCMA", 9: "G722", 13: "CN", 15: "G728", 18: "G729"}
+_STATIC_NUMBERS: Final = {name: number for number, name in _STATIC.items()}
+_USUAL_NUMBERS: Final = {("opus", 48000): 111, ("telephone-event", 48000): 110, ("telephone-event", 8000): 101}
+_NO_AUDIO: Final = frozenset({"telephone-event", "cn", "red", "ulpfec", "flexfec-03", "rtx"})
+
+
+def codec_named(name: str) -> Codec:
+    """The codec of that name as we write it; one we know nothing about is taken for mono at 8 kHz."""
+    return _KNOWN.get(name.lower()) or Codec(name, 8000)
+
+
+def telephone_event(clock: int) -> Codec:
+    """DTMF in RTP (RFC 4733): the 16 keys and the hook flash."""
+    return Codec("telephone-event", clock, 1, "0-16")
+
+
+@attrs.frozen
+class Format:
+    """A codec under the number it has on one leg."""
+
+    payload_type: int
+    codec: Codec
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What stays the same when the number changes."""
+        return self.codec.name, self.codec.clock
+
+
+def _codec(rtpmap: str, fmtp: str) -> Codec | None:
+    name, _, rest = rtpmap.partition("/")
+    clock_text, _, channels_text = rest.partition("/")
+    if not (name and clock_text.isascii() and clock_text.isdigit() and len(clock_text) <= 6):
+        return None
+    channels = int(channels_text) if channels_text in ("1", "2") else 1
+    clock = int(clock_text)
+    known = _KNOWN.get(name.lower())
+    if known is None:
+        spelled = name.lower() if name.lower() == "telephone-event" else name
+        return Codec(spelled, clock, channels, fmtp)
+    if known.name == "G722" and clock == 16000:
+        clock = 8000  # its sampling rate, written by devices that have not heard of RFC 3551 section 4.5.2
+    if known.name == "opus":
+        channels = 2  # RFC 7587 section 7: always, whatever is sent
+    return Codec(known.name, clock, channels, fmtp)
+
+
+def formats_of(media: Media, ours: Iterable[Format] = ()) -> tuple[Format, ...]:
+    """The codecs of an audio section, in its order; numbers that nothing explains are left out.
+
+    A number without rtpmap is a static one, or one of `ours`, which an answer need not explain again.
+    """
+    names: dict[str, str] = {}
+    for value in media.get_all("rtpmap"):
+        number, _, encoding = value.partition(" ")
+        names.setdefault(number, encoding.strip())
+    parameters: dict[str, str] = {}
+    for value in media.get_all("fmtp"):
+        number, _, text = value.partition(" ")
+        parameters.setdefault(number, text.strip())
+    offered = {entry.payload_type: entry.codec for entry in ours}
+    formats: dict[int, Format] = {}
+    for text in media.formats:
+        if not (text.isascii() and text.isdigit() and len(text) <= 3 and int(text) <= 127):
+            continue
+        payload_type = int(text)
+        codec: Codec | None = None
+        if text in names:
+            codec = _codec(names[text], parameters.get(text, ""))
+        elif payload_type in offered:
+            codec = attrs.evolve(offered[payload_type], fmtp=parameters.get(text, ""))
+        elif payload_type in _STATIC:
+            codec = Codec(_STATIC[payload_type], 8000, 1, parameters.get(text, ""))
+        if codec is not None:
+            formats.setdefault(payload_type, Format(payload_type, codec))
+    return tuple(formats.values())
+
+
+def audio_formats(formats: Iterable[Format]) -> tuple[Format, ...]:
+    """Without telephone-event, comfort noise and redundancy; each codec once."""
+    found: dict[tuple[str, int], Format] = {}
+    for entry in formats:
+        if entry.codec.name.lower() not in _NO_AUDIO:
+            found.setdefault(entry.key, entry)
+    return tuple(found.values())
+
+
+def names_of(formats: Iterable[Format]) -> str:
+    """The codecs' names as a list for people."""
+    return ", ".join(entry.codec.name for entry in audio_formats(formats)) or "nothing known"
+
+
+def describe(data: bytes) -> tuple[str, ...]:
+    """The names of the audio codecs in a description, for diagnostics; empty where it is none or has no audio."""
+    try:
+        description = parse_sdp(data)
+    except SdpError:
+        return ()
+    names: dict[str, None] = {}
+    for media in description.media:
+        if media.kind == "audio" and not media.disabled:
+            names.update(dict.fromkeys(entry.codec.name for entry in audio_formats(formats_of(media))))
+    return tuple(names)
+
+
+def numbered(codecs: Iterable[Codec], taken: Mapping[tuple[str, int], int]) -> tuple[Format, ...]:
+    """Give codecs their numbers on a leg. A number once used for a codec stays its own (RFC 3264 section 8.3.2)."""
+    formats: list[Format] = []
+    used = set(taken.values())
+    for codec in codecs:
+        key = (codec.name, codec.clock)
+        number = taken.get(key)
+        if number is None:
+            wished = [_STATIC_NUMBERS.get(codec.name), _USUAL_NUMBERS.get(key)]
+            number = next(n for n in (*wished, *range(96, 128)) if n is not None and n not in used)
+            used.add(number)
+        formats.append(Format(number, codec))
+    return tuple(formats)
+
+
+@attrs.frozen
+class Pairing:
+    """Which codec of the phone goes with which codec of the PBX."""
+
+    client_codecs: tuple[str, ...]
+    peer_codecs: tuple[str, ...]
+    policy: CodecPolicy
+    transcodable: frozenset[tuple[str, str]]
+
+    def bridges(self, client: str, peer: str) -> bool:
+        """The same codec is relayed; two need a transcoder in both directions."""
+        return client == peer or {(client, peer), (peer, client)} <= self.transcodable
+
+    def peer_offer(self, client: Sequence[str], current: str = "") -> tuple[str, ...]:
+        """What to offer to the PBX for a phone that has these codecs.
+
+        The configured order; under relay-first shared codecs come before others. The one in use goes first among its
+        equals.
+        """
+        found = [name for name in self.peer_codecs if any(self.bridges(theirs, name) for theirs in client)]
+        shared = self.policy == "relay-first"
+        return tuple(sorted(found, key=lambda name: (shared and name not in client, name != current)))
+
+    def client_offer(self, peer: Sequence[str], current: str = "") -> tuple[str, ...]:
+        """What to offer to the phone for a PBX that has these codecs, by the policy; the one in use before its equals."""
+        found = [name for name in self.client_codecs if any(self.bridges(name, theirs) for theirs in peer)]
+        if self.policy == "opus-first":
+            return tuple(sorted(found, key=lambda name: (name != "opus", name not in peer, name != current)))
+        return tuple(sorted(found, key=lambda name: (name not in peer, name != current)))
+
+    def client_for(self, peer: str, client: Sequence[str]) -> str | None:
+        """The phone's codec, once the PBX's is known."""
+        first = ["opus", peer] if self.policy == "opus-first" else [peer, "opus"]
+        return next((name for name in (*first, *client) if name in client and self.bridges(name, peer)), None)
+
+    def peer_for(self, client: str, peer: Sequence[str]) -> str | None:
+        """The PBX's codec, once the phone's is known: the same where there is one, else the PBX's own preference."""
+        return next((name for name in (client, *peer) if name in peer and self.bridges(client, name)), None)
+
+    def why(self, client: str, peer: str) -> str:
+        """One sentence on the choice."""
+        if client != peer:
+            return f"{self.policy}: {client} of the phone is transcoded to {peer} of the PBX"
+        if self.policy == "opus-first" and not self.bridges("opus", peer):
+            return f"both ends have {peer}, and there is no transcoder between opus and {peer}: packets are relayed"
+        return f"{self.policy}: both ends have {peer}: packets are relayed"

@@ -1,0 +1,41 @@
+"""What an offer/answer machine is told from outside: addresses, ports, credentials, codecs. It picks none itself."""
+
+from __future__ import annotations
+
+import attrs
+
+from siperb_core.sdp.codecs import CodecPolicy
+
+
+@attrs.frozen
+class BridgeSettings:
+    """One call's settings, the same for all its branches."""
+
+    address: str  # IP of the softphones' leg: c= line and candidate
+    peer_address: str  # IP of the PBX's leg
+    peer_port: int  # RTP; RTCP is on the next one
+    peer_ssrc: int  # of the packets the gateway sends to the PBX
+    fingerprint: tuple[str, str]  # of the gateway's certificate: ("sha-256", "AA:BB:...")
+    session_id: int  # of the o= line; unique for each call (RFC 4566 section 5.2)
+    peer_codecs: tuple[str, ...] = (
+        "G722",
+        "PCMA",
+        "PCMU",
+    )  # may be used towards the PBX, in the order they are offered
+    client_codecs: tuple[str, ...] = ("opus", "G722", "PCMA", "PCMU")  # may be used towards softphones
+    codec_policy: CodecPolicy = "opus-first"
+    transcodable: frozenset[tuple[str, str]] = frozenset()  # (source, target) names, one pair for each direction
+    symmetric: bool = True  # learn the PBX's RTP source from its first packet
+    extra_addresses: tuple[
+        str, ...
+    ] = ()  # further IPs the softphones' ports can be reached at: one more candidate each
+
+
+@attrs.frozen
+class LegIdentity:
+    """What makes one branch's leg its own. A new ICE generation takes the credentials of a fresh one, nothing else."""
+
+    ufrag: str  # at least 4 ice-chars (RFC 8839 section 5.4)
+    password: str = attrs.field(repr=False)  # at least 22
+    port: int
+    ssrc: int  # of the packets the gateway sends to this softphone
