@@ -28,7 +28,8 @@ hookimpl = pluggy.HookimplMarker("siperb")
 def siperb_connection_types() -> Sequence[ConnectionType]:
     """Give the connection types this plugin implements.
 
-    Called once, when the plugin is loaded. Several plugins: all types are known; a `kind` that is taken already sets the later plugin aside.
+    Called once, when the plugin is loaded. Several plugins: all types are known; a `kind` that is taken already sets
+    the later plugin aside.
     """
     raise NotImplementedError
 
@@ -37,8 +38,8 @@ def siperb_connection_types() -> Sequence[ConnectionType]:
 def siperb_transports() -> Sequence[TransportType]:
     """Give the transports softphones and PBXs can be listened to on.
 
-    Called once, when the plugin is loaded. Several plugins: all are known; a name that is taken already sets the later plugin aside.
-    The core's own: udp, tcp, tls, ws, wss.
+    Called once, when the plugin is loaded. Several plugins: all are known; a name that is taken already sets the
+    later plugin aside. The core's own: udp, tcp, tls, ws, wss.
     """
     raise NotImplementedError
 
@@ -47,8 +48,8 @@ def siperb_transports() -> Sequence[TransportType]:
 def siperb_transcoders() -> Sequence[TranscoderType]:
     """Give the transcoders this plugin implements.
 
-    Called once in the gateway, to know which pairs of codecs can be bridged, and once in every media worker, which uses them.
-    Several plugins: the first loaded that knows a pair of codecs is used for it.
+    Called once in the gateway, to know which pairs of codecs can be bridged, and once in every media worker, which
+    uses them. Several plugins: the first loaded that knows a pair of codecs is used for it.
     """
     raise NotImplementedError
 
@@ -57,7 +58,8 @@ def siperb_transcoders() -> Sequence[TranscoderType]:
 def siperb_services() -> Sequence[Service]:
     """Give services that run beside the gateway, such as the console.
 
-    Called once, when the gateway starts. Several plugins: all run, each in a task of its own; one that fails ends alone.
+    Called once, when the gateway starts. Several plugins: all run, each in a task of its own; one that fails ends
+    alone.
     """
     raise NotImplementedError
 
@@ -66,8 +68,8 @@ def siperb_services() -> Sequence[Service]:
 def siperb_route(routes: Sequence[Route], number: str, user: str, method: str) -> Explanation | None:
     """Choose the connection that takes a softphone's request; None to leave it to the next plugin.
 
-    Pure: called for calls and, offline, by `siperb route`. Several plugins: the first answer that is not None is taken. The core's own, by
-    weight and dial pattern, comes last.
+    Pure: called for calls and, offline, by `siperb route`. Several plugins: the first answer that is not None is
+    taken. The core's own, by weight and dial pattern, comes last.
     """
 
 
@@ -75,7 +77,8 @@ def siperb_route(routes: Sequence[Route], number: str, user: str, method: str) -
 def siperb_device_secret(username: str) -> str | None:
     """Give the password of a softphone that REGISTERs; None when this plugin does not know the name.
 
-    Called for every digest answer of a softphone. Several plugins: the first answer that is not None is taken; the configuration file's devices come last.
+    Called for every digest answer of a softphone. Several plugins: the first answer that is not None is taken; the
+    configuration file's devices come last.
     """
 
 

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 
 class ConnectionNotReady(Exception):
-    """The other side cannot be used for now; the core tries again: 5, 10, 20, 40, 80 s, or after `retry_after` seconds."""
+    """The other side cannot be used for now; the core tries again: 5, 10, 20, 40, 80 s, or after `retry_after`
+    seconds.
+    """
 
     def __init__(self, reason: str, *, retry_after: float | None = None) -> None:
         super().__init__(reason)
@@ -29,7 +31,9 @@ class ConnectionNotReady(Exception):
 
 
 class ConnectionAuthFailed(Exception):
-    """The credentials were refused. The core stops, raises an issue and waits for an edit: a wrong password is never hammered."""
+    """The credentials were refused. The core stops, raises an issue and waits for an edit: a wrong password is never
+    hammered.
+    """
 
 
 class ConnectionConfigError(Exception):
@@ -91,7 +95,9 @@ class OutboundLeg:
 
 @attrs.frozen
 class Refusal:
-    """The connection cannot take the request now; the softphone gets this answer unless another connection takes over."""
+    """The connection cannot take the request now; the softphone gets this answer unless another connection takes
+    over.
+    """
 
     status: int
     reason: str
@@ -132,7 +138,9 @@ class Connection(Protocol):
         """
 
     def answer(self, request: Message, source: Source) -> Message | None:
-        """Answer a claimed (and, where asked for, authenticated) request by itself, a REGISTER say; None to let the core route it."""
+        """Answer a claimed (and, where asked for, authenticated) request by itself, a REGISTER say; None to let the
+        core route it.
+        """
 
 
 class EntryContext(Protocol):
@@ -142,17 +150,20 @@ class EntryContext(Protocol):
     log: structlog.typing.FilteringBoundLogger
     domain: str
     memory: MutableMapping[str, Any]
-    """Small JSON values that survive a restart, this entry's own: generated credentials, bindings. Written before the next answer leaves."""
+    """Small JSON values that survive a restart, this entry's own: generated credentials, bindings. Written before the
+    next answer leaves.
+    """
 
     async def request(self, message: Message, target: Target) -> Message:
         """Send a request outside any dialog in a transaction of its own; its final response.
 
-        The core adds Via and Max-Forwards. Raises `ConnectionNotReady` when there is no answer (timer F), the name does not resolve
-        or the transport fails; any response, a 401 too, is returned.
+        The core adds Via and Max-Forwards. Raises `ConnectionNotReady` when there is no answer (timer F), the name
+        does not resolve or the transport fails; any response, a 401 too, is returned.
         """
 
     async def contact_uri(self, target: Target) -> str:
-        """Our own address as that target sees it, with a user part that is this entry's alone and the same after a restart.
+        """Our own address as that target sees it, with a user part that is this entry's alone and the same after a
+        restart.
 
         A request whose Request-URI is this one was sent by who learnt it from us.
         """
@@ -197,6 +208,6 @@ class ConnectionType(Protocol):
     async def serve(self, ctx: EntryContext, config: Any, *, task_status: trio.TaskStatus[Connection]) -> None:
         """Set up, hand the live connection to `task_status.started`, and keep it alive until cancelled.
 
-        Before `started` the entry is setting up, after it loaded; returning or raising means it is down and is tried again or not,
-        as the exception says; cancellation unloads it (un-REGISTER in a shielded `finally`).
+        Before `started` the entry is setting up, after it loaded; returning or raising means it is down and is tried
+        again or not, as the exception says; cancellation unloads it (un-REGISTER in a shielded `finally`).
         """

@@ -1,0 +1,157 @@
+"""The configuration as objects: the keys, types and defaults of siperb.toml."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+
+from siperb_core.routing import Route
+
+Network = IPv4Network | IPv6Network
+
+
+class Secret:
+    """A password or key. Its text comes out by `reveal()` only: never by printing, formatting or logging it.
+
+    `literal` is true where it stood in the configuration file itself.
+    """
+
+    __slots__ = ("_text", "literal")
+
+    def __init__(self, text: str, *, literal: bool = False) -> None:
+        self._text = text
+        self.literal = literal
+
+    def reveal(self) -> str:
+        """The secret itself."""
+        return self._text
+
+    def __bool__(self) -> bool:
+        return bool(self._text)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __repr__(self) -> str:
+        return "Secret('***')" if self._text else "Secret('')"
+
+
+@attrs.frozen
+class GatewaySettings:
+    """`[gateway]`."""
+
+    domain: str
+    data_dir: Path
+    drain_seconds: float = 30
+    external_address: str = "auto"  # an address, or "auto" for that of the outgoing interface
+
+
+@attrs.frozen
+class Listen:
+    """`[[listen]]`: one socket."""
+
+    transport: str
+    bind: tuple[str, int]  # port 0: any free one
+    path: str = "/ws"
+    certificate: Path | None = None
+    key: Path | None = None
+    origins: tuple[str, ...] = ()  # empty: same host only
+
+
+@attrs.frozen
+class MediaConfig:
+    """`[media]`."""
+
+    ports: tuple[int, int] = (10000, 10199)  # first and last, both included
+    workers: int | None = None  # None: one per core
+    rtp_timeout: float = 60  # seconds
+
+
+@attrs.frozen
+class PluginsConfig:
+    """`[plugins]`: what stays off, and the plugins' own tables `[plugins.NAME]`."""
+
+    disable: tuple[str, ...] = ()
+    tables: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class Device:
+    """`[[device]]`: one softphone, `sip:NAME@domain`."""
+
+    name: str
+    user: str
+    password: Secret
+    mode: Literal["proxy", "websocket"] = "proxy"
+
+
+@attrs.frozen
+class Entry:
+    """`[[connection]]`: a config entry.
+
+    `settings` is an instance of the type's config class once it has been validated, the raw table before that and
+    where the type is not installed. `problem` says why the entry cannot be used as it is written; empty where nothing
+    is wrong.
+    """
+
+    name: str
+    type: str
+    enabled: bool = True
+    users: tuple[str, ...] = ("*",)
+    dial_pattern: str = "."
+    weight: int = 0
+    methods: tuple[str, ...] = ("*",)
+    allow_from: tuple[Network, ...] = ()
+    failover: bool = False
+    media: Literal["auto", "passthrough", "relay", "transcode"] = "auto"
+    codecs: tuple[str, ...] = ("G722", "PCMA", "PCMU")
+    codec_policy: Literal["opus-first", "relay-first"] = "opus-first"
+    version: int = 1  # of the settings, as written; the type migrates older ones
+    settings: Any = attrs.field(factory=dict)
+    problem: str = ""
+
+    @property
+    def route(self) -> Route:
+        """The entry as routing sees it."""
+        return Route(self.name, self.weight, self.dial_pattern, self.enabled, self.users, self.methods, self.failover)
+
+    def rings(self, user: str) -> bool:
+        """Whether a user dials out through this connection and rings for it."""
+        return "*" in self.users or user in self.users
+
+
+@attrs.frozen
+class GatewayConfig:
+    """The whole file."""
+
+    gateway: GatewaySettings
+    listen: tuple[Listen, ...] = ()
+    media: MediaConfig = attrs.field(factory=MediaConfig)
+    plugins: PluginsConfig = attrs.field(factory=PluginsConfig)
+    devices: tuple[Device, ...] = ()
+    connections: tuple[Entry, ...] = ()
+    path: Path = Path("siperb.toml")
+
+    def device(self, name: str) -> Device | None:
+        """The device of that name."""
+        return next((device for device in self.devices if device.name == name), None)
+
+    def connection(self, name: str) -> Entry | None:
+        """The config entry of that name."""
+        return next((entry for entry in self.connections if entry.name == name), None)
+
+    def devices_of(self, entry: Entry) -> tuple[Device, ...]:
+        """The devices that ring for a connection."""
+        return tuple(device for device in self.devices if entry.rings(device.user))
+
+
+def routes_of(config: GatewayConfig) -> tuple[Route, ...]:
+    """The connections as routing sees them; entries with a mistake in them take no calls."""
+    return tuple(entry.route for entry in config.connections if not entry.problem)

@@ -1,0 +1,248 @@
+"""Plugins: found by entry point, loaded one at a time, the broken ones set aside with the reason.
+
+`Plugins` is the typed facade in front of pluggy and the only user of its hooks. Implementations are called one by
+one, so that one which raises costs its own answer and nothing else; it is logged and counted.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any, Literal
+
+import attrs
+import pluggy
+import structlog
+
+from siperb_core import hookspecs
+from siperb_core.routing import Explanation, Route
+from siperb_core.routing import explain as explain_by_weight
+
+if TYPE_CHECKING:
+    from siperb_core.entries.contract import ConnectionType
+    from siperb_core.events import CallEvent, RegistrationEvent
+    from siperb_core.media.contract import TranscoderType
+    from siperb_core.services import Service
+    from siperb_core.transport.contract import TransportType
+
+GROUP = "siperb.plugins"
+CORE = "defaults"
+"""The entry point of the core's own behaviour; it cannot be disabled."""
+
+_log = structlog.get_logger("siperb.plugins")
+
+
+@attrs.frozen
+class PluginInfo:
+    """What is known of one installed plugin. `reason` says why it is set aside."""
+
+    name: str
+    distribution: str
+    version: str
+    state: Literal["loaded", "disabled", "set_aside"]
+    reason: str = ""
+    provides: tuple[str, ...] = ()
+
+
+class _Unusable(Exception):
+    """A plugin is to be set aside; the message is the reason."""
+
+
+class Plugins:
+    """The loaded plugins, as the core sees them."""
+
+    def __init__(self) -> None:
+        self._pm = pluggy.PluginManager("siperb")
+        self._pm.add_hookspecs(hookspecs)
+        self._order: dict[str, int] = {}  # by when it was loaded
+        self.infos: list[PluginInfo] = []
+        self.errors: Counter[str] = Counter()
+        """Exceptions raised in hooks, by plugin."""
+        self.connection_types: dict[str, ConnectionType] = {}
+        self.transports: dict[str, TransportType] = {}
+        self.transcoders: list[TranscoderType] = []
+
+    def register(self, name: str, plugin: object) -> None:
+        """Add one plugin: a module or an object.
+
+        Raises ValueError with the reason where it cannot be used; nothing of it stays then.
+        """
+        try:
+            self._add(name, plugin)
+        except _Unusable as error:
+            raise ValueError(str(error)) from error.__cause__
+
+    def _add(self, name: str, plugin: object) -> tuple[str, ...]:
+        """Register, and take over what the plugin gives once; raises _Unusable after taking everything back."""
+        try:
+            self._pm.register(plugin, name)
+        except (pluggy.PluginValidationError, ValueError) as error:
+            if self._pm.get_plugin(name) is plugin:  # pluggy leaves it half registered
+                self._pm.unregister(plugin)
+            raise _Unusable(_sentence(error)) from error
+        try:
+            self._check_hooks(name, plugin)
+            self._order[name] = len(self._order)
+            kinds = self._gather(name, "siperb_connection_types")
+            transports = self._gather(name, "siperb_transports")
+            transcoders = self._gather(name, "siperb_transcoders")
+            _no_clash("connection type", [kind.kind for kind in kinds], self.connection_types)
+            _no_clash("transport", [transport.name for transport in transports], self.transports)
+            _no_clash("transcoder", [item.name for item in transcoders], {item.name: item for item in self.transcoders})
+            for kind in kinds:
+                if not attrs.has(kind.config_class):
+                    raise _Unusable(f"config_class of connection type {kind.kind} is not an attrs class")
+        except _Unusable:
+            self._pm.unregister(plugin)
+            raise
+        except AttributeError as error:
+            self._pm.unregister(plugin)
+            raise _Unusable(f"gives an object that lacks what the contract asks for: {error}") from error
+        self.connection_types.update((kind.kind, kind) for kind in kinds)
+        self.transports.update((transport.name, transport) for transport in transports)
+        self.transcoders.extend(transcoders)
+        provides = [f"connection type {kind.kind}" for kind in kinds]
+        provides += [f"transport {transport.name}" for transport in transports]
+        provides += [f"transcoder {item.name}" for item in transcoders]
+        gathered = {"siperb_connection_types", "siperb_transports", "siperb_transcoders"}
+        provides += sorted(
+            f"hook {caller.name}" for caller in self._pm.get_hookcallers(plugin) or () if caller.name not in gathered
+        )
+        return tuple(provides)
+
+    def _check_hooks(self, name: str, plugin: object) -> None:
+        for caller in self._pm.get_hookcallers(plugin) or ():
+            for impl in caller.get_hookimpls():
+                if impl.plugin_name != name:
+                    continue
+                if not caller.has_spec():
+                    raise _Unusable(f"there is no hook {caller.name}")
+                if impl.hookwrapper or impl.wrapper:
+                    raise _Unusable(f"{caller.name} is a wrapper, which this gateway does not call")
+                if inspect.iscoroutinefunction(impl.function):
+                    raise _Unusable(f"{caller.name} is async; hooks are synchronous and return things that are async")
+
+    def _gather(self, name: str, hook: str) -> list[Any]:
+        """What one plugin returns from a hook that is called once."""
+        for impl in self._implementations(hook):
+            if impl.plugin_name == name:
+                try:
+                    return list(impl.function())
+                except Exception as error:
+                    raise _Unusable(f"{hook} raised {_sentence(error)}") from error
+        return []
+
+    def _implementations(self, hook: str) -> Iterator[Any]:
+        """In the order they are asked: those that want to be first, then as loaded, then those that want to be last."""
+        impls: list[Any] = getattr(self._pm.hook, hook).get_hookimpls()
+        return iter(
+            sorted(impls, key=lambda impl: (impl.trylast - impl.tryfirst, self._order.get(impl.plugin_name, 0)))
+        )
+
+    def _each(self, hook: str, **arguments: object) -> Iterator[tuple[str, Any]]:
+        """Call every implementation, one by one; one that raises is logged, counted and passed over."""
+        for impl in self._implementations(hook):
+            try:
+                result = impl.function(*[arguments[name] for name in impl.argnames])
+            except Exception:
+                self.errors[impl.plugin_name] += 1
+                _log.exception("plugin.failed", plugin=impl.plugin_name, hook=hook)
+                continue
+            yield impl.plugin_name, result
+
+    def services(self) -> list[tuple[str, Service]]:
+        """The services of all plugins, each with its plugin's name."""
+        return [(name, service) for name, result in self._each("siperb_services") for service in result or ()]
+
+    def route(self, routes: Sequence[Route], number: str, user: str, method: str) -> Explanation:
+        """Choose the connection for a request: the first plugin's answer that is not None, in the end that by
+        weight.
+        """
+        for name, result in self._each("siperb_route", routes=routes, number=number, user=user, method=method):
+            if isinstance(result, Explanation):
+                return result
+            if result is not None:
+                self._misfit(name, "siperb_route", result)
+        return explain_by_weight(routes, number, user, method)
+
+    def device_secret(self, username: str) -> str | None:
+        """The password of a softphone; None where nobody knows the name."""
+        for name, result in self._each("siperb_device_secret", username=username):
+            if isinstance(result, str):
+                return result
+            if result is not None:
+                self._misfit(name, "siperb_device_secret", result)
+        return None
+
+    def call_event(self, event: CallEvent) -> None:
+        """Tell every plugin of a step in a call's life."""
+        for _ in self._each("siperb_call_event", event=event):
+            pass
+
+    def registration_event(self, event: RegistrationEvent) -> None:
+        """Tell every plugin of a change of a softphone's binding."""
+        for _ in self._each("siperb_registration_event", event=event):
+            pass
+
+    def _misfit(self, plugin: str, hook: str, result: object) -> None:
+        self.errors[plugin] += 1
+        _log.error("plugin.misfit", plugin=plugin, hook=hook, returned=type(result).__name__)
+
+
+def load_plugins(
+    disable: Iterable[str] = (),
+    *,
+    own: Mapping[str, object] | None = None,
+    found: Callable[[], Iterable[EntryPoint]] = lambda: entry_points(group=GROUP),
+) -> Plugins:
+    """Load every installed plugin but those in `disable`, which are not even imported; never raises.
+
+    `own` are objects of the gateway itself that are plugins too, the configured devices say. `found` gives the entry
+    points. The core's own is loaded first, the rest by name, so the order is the same everywhere.
+    """
+    plugins = Plugins()
+    off = set(disable)
+    for name, plugin in (own or {}).items():
+        plugins.register(name, plugin)
+    seen: set[str] = set()
+    for point in sorted(found(), key=lambda point: (point.name != CORE, point.name, _distribution(point)[0])):
+        distribution, version = _distribution(point)
+        if point.name != CORE and not off.isdisjoint({point.name, distribution}):
+            plugins.infos.append(PluginInfo(point.name, distribution, version, "disabled", "named in plugins.disable"))
+            continue
+        try:
+            if point.name in seen:
+                raise _Unusable(f"another plugin is called {point.name}")
+            provides = plugins._add(point.name, _import(point))
+        except _Unusable as error:
+            _log.warning("plugin.set_aside", plugin=point.name, reason=str(error))
+            plugins.infos.append(PluginInfo(point.name, distribution, version, "set_aside", str(error)))
+            continue
+        seen.add(point.name)
+        plugins.infos.append(PluginInfo(point.name, distribution, version, "loaded", provides=provides))
+    return plugins
+
+
+def _import(point: EntryPoint) -> object:
+    try:
+        return point.load()
+    except (Exception, SystemExit) as error:
+        raise _Unusable(f"cannot be imported: {_sentence(error)}") from error
+
+
+def _distribution(point: EntryPoint) -> tuple[str, str]:
+    dist = point.dist
+    return (dist.name, dist.version) if dist is not None else ("", "")
+
+
+def _no_clash(what: str, names: list[str], taken: Mapping[str, object]) -> None:
+    for index, name in enumerate(names):
+        if name in taken or name in names[:index]:
+            raise _Unusable(f"{what} {name} is taken by another plugin")
+
+
+def _sentence(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
