@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+import attrs
+
 if TYPE_CHECKING:
     import trio
 
@@ -11,11 +13,27 @@ if TYPE_CHECKING:
     from siperb_core.sip import Flow
 
 
+@attrs.frozen
+class TlsOptions:
+    """How a TLS connection that we open is to be secured. Connections are shared only where these are equal.
+
+    `server_name` is the name the certificate must be for (RFC 5922 section 7) and is sent as SNI; empty for the address
+    that is dialled.
+    `ca` is a file of trusted certificates, empty for the system's. `verify=False` accepts any certificate.
+    """
+
+    server_name: str = ""
+    ca: str = ""
+    verify: bool = True
+
+
 class Receiver(Protocol):
     """Where transports deliver. Both methods are synchronous, quick and do not raise."""
 
     def received(self, data: bytes, flow: Flow) -> None:
-        """One whole message as it stood in a datagram, a frame or, framed by Content-Length, on a stream. Keep-alives never arrive here."""
+        """One whole message as it stood in a datagram, a frame or, framed by Content-Length, on a stream. Keep-alives
+        never arrive here.
+        """
 
     def closed(self, flow: Flow, reason: str) -> None:
         """A flow has ended, or could not be opened; nothing more arrives from it and nothing can be sent on it."""
@@ -27,11 +45,16 @@ class Listener(Protocol):
     transport: str
     local: tuple[str, int]
 
-    def flow_to(self, host: str, port: int) -> Flow:
-        """The flow to an address, from this socket where the transport allows it (UDP), else an open or a new connection.
+    def flow_to(self, host: str, port: int, tls: TlsOptions | None = None) -> Flow:
+        """The flow to an address, from this socket where the transport allows it (UDP), else an open or a new
+        connection.
 
-        Returns at once; what is sent while a connection is being opened is kept, in bounds, and sent when it is up. A connection that
-        cannot be opened is reported by `Receiver.closed`. Raises ValueError where the transport cannot open flows (WebSocket).
+        Returns at once; what is sent while a connection is being opened is kept, in bounds, and sent when it is up. A
+        connection that
+        cannot be opened is reported by `Receiver.closed`. `host` is a literal address; names go through the resolver
+        first. `tls` matters to
+        TLS alone. Raises ValueError where the transport cannot open flows (WebSocket), where `host` is a name or of the
+        other address family.
         """
 
 
