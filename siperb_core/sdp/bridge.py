@@ -12,14 +12,23 @@ from typing import Literal
 import attrs
 
 from siperb_core.sdp import client, peer
-from siperb_core.sdp.codecs import Format, Pairing, codec_named, formats_of, names_of, numbered, telephone_event
+from siperb_core.sdp.agreement import agreed, agreed_event, answer_formats, event_for, stream_of, usable
+from siperb_core.sdp.codecs import (
+    Format,
+    Numbers,
+    codec_named,
+    formats_of,
+    names_of,
+    numbered,
+    numbers_with,
+    telephone_event,
+)
 from siperb_core.sdp.description import SdpError, SessionDescription, bad, parse_sdp
 from siperb_core.sdp.direction import direction_of, narrow, reverse
-from siperb_core.sdp.plan import ClientLeg, Codec, Direction, PeerLeg, SessionPlan, Stream
+from siperb_core.sdp.pairing import Pairing
+from siperb_core.sdp.plan import ClientLeg, Direction, PeerLeg, SessionPlan, Stream
 from siperb_core.sdp.section import Line, Origin, find_audio, lines_of, ptime_of
 from siperb_core.sdp.settings import BridgeSettings, LegIdentity
-
-Numbers = Mapping[tuple[str, int], int]  # (codec name, clock) -> payload type, ours on one leg
 
 
 @attrs.frozen
@@ -204,12 +213,12 @@ class Bridge:
             lines=lines_of(description),
             audio=index,
             bundle=bool(description.bundle_of(media)),
-            numbers={**leg.numbers, **{entry.key: entry.payload_type for entry in formats}},
+            numbers=numbers_with(leg.numbers, formats),
             remote=remote,
             role=_answerers_role(leg.role, remote.setup),
             controlling=leg.controlling or remote.lite,  # roles outlive restarts (RFC 8445 section 6.1.1)
         )
-        offered = self._pairing.peer_offer(tuple(_usable(formats)), state.peer_codec)
+        offered = self._pairing.peer_offer(tuple(usable(formats)), state.peer_codec)
         if not offered:
             raise self._no_common_codec("the phone offers", formats, self._bridged_clients())
         other = state.peer or _Peer()
@@ -247,7 +256,7 @@ class Bridge:
             before,
             lines=lines_of(description),
             audio=index,
-            numbers={**before.numbers, **{entry.key: entry.payload_type for entry in formats}},
+            numbers=numbers_with(before.numbers, formats),
             rtp=remote.rtp or before.rtp,
             rtcp=remote.rtcp or before.rtcp,
         )
@@ -271,8 +280,8 @@ class Bridge:
             self._offer = attrs.evolve(offer, sent={**offer.sent, branch: sent})
         else:
             self._offer = _PeerOffer(sdp, state, formats, remote.direction, ptime, {branch: sent}, leg=own)
-        agreed = state.peer is not None and state.peer.stream is not None
-        self._state = attrs.evolve(state, peer=state.peer if agreed else own, clients={**state.clients, branch: leg})
+        running = state.peer is not None and state.peer.stream is not None
+        self._state = attrs.evolve(state, peer=state.peer if running else own, clients={**state.clients, branch: leg})
         return self._client_origin(branch).stamp(text)
 
     # --- answers
@@ -288,35 +297,35 @@ class Bridge:
         remote = peer.read_peer(description, media)
         sent = offer.sent[_TO_PEER]
         formats = formats_of(media, sent)
-        theirs, ours = _agreed(formats, sent, "the PBX")
-        usable = _usable(offer.formats)
-        name = self._pairing.client_for(theirs.codec.name, tuple(usable))
+        theirs, ours = agreed(formats, sent, "the PBX")
+        known = usable(offer.formats)
+        name = self._pairing.client_for(theirs.codec.name, tuple(known))
         if name is None:  # cannot be: only codecs that pair were offered
             raise self._no_common_codec("the PBX answers", formats, self._bridged_peers())
-        chosen = usable[name]
+        chosen = known[name]
         direction = narrow(remote.direction, reverse(offer.direction))
-        event = _event(offer.formats, chosen.codec.clock)
-        leg = attrs.evolve(offer.leg, stream=_stream(chosen, chosen, event, event, direction, offer.ptime))
+        event = event_for(offer.formats, chosen.codec.clock)
+        leg = attrs.evolve(offer.leg, stream=stream_of(chosen, chosen, event, event, direction, offer.ptime))
         text = client.write_client(
             self.settings,
             leg.identity,
             lines=leg.lines,
             audio=leg.audio,
-            formats=_answer_formats(chosen, event),
+            formats=answer_formats(chosen, event),
             direction=direction,
             setup="active" if leg.role == "client" else "passive",
             bundle=leg.bundle,
             ptime=ptime_of(media),
         )
-        their_event, our_event = _agreed_event(formats, sent, theirs.codec.clock)
+        their_event, our_event = agreed_event(formats, sent, theirs.codec.clock)
         own = attrs.evolve(
             before,
-            numbers={**before.numbers, **{entry.key: entry.payload_type for entry in sent}},
+            numbers=numbers_with(before.numbers, sent),
             rtp=remote.rtp or before.rtp,
             rtcp=remote.rtcp or before.rtcp,
-            stream=_stream(theirs, ours, their_event, our_event, reverse(direction), ptime_of(media)),
+            stream=stream_of(theirs, ours, their_event, our_event, reverse(direction), ptime_of(media)),
         )
-        self._agree(offer, own, offer.branch, leg)
+        self._agree(offer, own, offer.branch, leg, tuple(known))
         return self._client_origin(offer.branch).stamp(text)
 
     def answer_from_client(self, sdp: bytes, branch: str) -> bytes:
@@ -330,33 +339,33 @@ class Bridge:
         remote = client.read_client(description, media)
         sent = offer.sent[branch]
         formats = formats_of(media, sent)
-        theirs, ours = _agreed(formats, sent, "the phone")
-        usable = _usable(offer.formats)
+        theirs, ours = agreed(formats, sent, "the phone")
+        known = usable(offer.formats)
         name = self._pairing.peer_for(theirs.codec.name, self._peer_names(offer.formats))
         if name is None:  # cannot be: only codecs that pair were offered
             raise self._no_common_codec("the phone answers", formats, self._bridged_clients())
-        chosen = usable[name]
+        chosen = known[name]
         direction = narrow(direction_of(description, media), reverse(offer.direction))
-        event = _event(offer.formats, chosen.codec.clock)
-        own = attrs.evolve(offer.leg, stream=_stream(chosen, chosen, event, event, direction, offer.ptime))
+        event = event_for(offer.formats, chosen.codec.clock)
+        own = attrs.evolve(offer.leg, stream=stream_of(chosen, chosen, event, event, direction, offer.ptime))
         text = peer.write_peer(
             self.settings,
             lines=own.lines,
             audio=own.audio,
-            formats=_answer_formats(chosen, event),
+            formats=answer_formats(chosen, event),
             direction=direction,
             ptime=ptime_of(media),
         )
-        their_event, our_event = _agreed_event(formats, sent, theirs.codec.clock)
+        their_event, our_event = agreed_event(formats, sent, theirs.codec.clock)
         leg = attrs.evolve(
             before,
-            numbers={**before.numbers, **{entry.key: entry.payload_type for entry in sent}},
+            numbers=numbers_with(before.numbers, sent),
             remote=remote,
             role=before.role or ("client" if remote.setup == "passive" else "server"),
             controlling=before.controlling or remote.lite,
-            stream=_stream(theirs, ours, their_event, our_event, reverse(direction), ptime_of(media)),
+            stream=stream_of(theirs, ours, their_event, our_event, reverse(direction), ptime_of(media)),
         )
-        self._agree(offer, own, branch, leg)
+        self._agree(offer, own, branch, leg, tuple(usable(formats)))
         return self._peer_origin.stamp(text)
 
     # --- endings
@@ -392,7 +401,9 @@ class Bridge:
             raise SdpError("another phone has the call", status=491)
         return self._state.clients.get(branch)
 
-    def _agree(self, offer: _ClientOffer | _PeerOffer, own: _Peer, branch: str, leg: _Client) -> None:
+    def _agree(
+        self, offer: _ClientOffer | _PeerOffer, own: _Peer, branch: str, leg: _Client, phone_has: Sequence[str]
+    ) -> None:
         assert own.stream is not None
         assert leg.stream is not None
         names = leg.stream.codec.name, own.stream.codec.name
@@ -403,7 +414,7 @@ class Bridge:
             active=branch,
             client_codec=names[0],
             peer_codec=names[1],
-            why=self._pairing.why(*names),
+            why=self._pairing.why(*names, phone_has),
         )
         self._offer = attrs.evolve(offer, answered=True)
 
@@ -411,7 +422,7 @@ class Bridge:
         return self._client_origins.setdefault(branch, Origin(self.settings.session_id, self.settings.address))
 
     def _peer_names(self, formats: Iterable[Format]) -> tuple[str, ...]:
-        return tuple(name for name in _usable(formats) if name in self.settings.peer_codecs)
+        return tuple(name for name in usable(formats) if name in self.settings.peer_codecs)
 
     def _bridged_clients(self) -> tuple[str, ...]:
         return self._pairing.client_offer(self.settings.peer_codecs)
@@ -470,68 +481,6 @@ def _needed(identity: LegIdentity | None) -> LegIdentity:
     if identity is None:
         raise ValueError("a new branch needs an identity")
     return identity
-
-
-def _usable(formats: Iterable[Format]) -> dict[str, Format]:
-    """By name, the first format of every codec that runs at the clock we know it by."""
-    found: dict[str, Format] = {}
-    for entry in formats:
-        if entry.codec.clock == codec_named(entry.codec.name).clock and entry.codec.name != "telephone-event":
-            found.setdefault(entry.codec.name, entry)
-    return found
-
-
-def _agreed(formats: Iterable[Format], sent: Sequence[Format], who: str) -> tuple[Format, Format]:
-    """The first codec of an answer that was offered: under the answerer's number, and under ours."""
-    offered = {entry.key: entry for entry in sent if entry.codec.name != "telephone-event"}
-    for entry in formats:
-        if entry.key in offered:
-            return entry, offered[entry.key]
-    raise SdpError(
-        f"no common codec: {who} answers with {names_of(formats)}, but was offered {names_of(sent)}", warning_code=305
-    )
-
-
-def _event(formats: Iterable[Format], clock: int) -> Format | None:
-    """The telephone-event that goes with a codec: at its clock (RFC 4733 section 2.1), else at any."""
-    events = [entry for entry in formats if entry.codec.name == "telephone-event"]
-    return next((entry for entry in events if entry.codec.clock == clock), events[0] if events else None)
-
-
-def _agreed_event(formats: Iterable[Format], sent: Sequence[Format], clock: int) -> tuple[Format | None, Format | None]:
-    """The telephone-event of an answer: under the answerer's number, and under ours."""
-    offered = {entry.key: entry for entry in sent}
-    theirs = _event((entry for entry in formats if entry.key in offered), clock)
-    return theirs, theirs and offered[theirs.key]
-
-
-def _answer_formats(chosen: Format, event: Format | None) -> tuple[Format, ...]:
-    """One codec and telephone-event, so that nothing is left to choose (RFC 3264 section 10.2)."""
-    formats = [Format(chosen.payload_type, codec_named(chosen.codec.name))]
-    if event is not None:
-        formats.append(Format(event.payload_type, telephone_event(event.codec.clock)))
-    return tuple(formats)
-
-
-def _stream(
-    send: Format,
-    receive: Format,
-    event_send: Format | None,
-    event_receive: Format | None,
-    direction: Direction,
-    ptime: int,
-) -> Stream:
-    codec: Codec = send.codec
-    return Stream(
-        codec=codec,
-        send=send.payload_type,
-        receive=receive.payload_type,
-        direction=direction,
-        dtmf_send=event_send.payload_type if event_send else None,
-        dtmf_receive=event_receive.payload_type if event_receive else None,
-        dtmf_clock=event_send.codec.clock if event_send else 8000,
-        ptime=ptime,
-    )
 
 
 def _without(state: _State, branch: str) -> _State:

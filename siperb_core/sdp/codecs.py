@@ -1,16 +1,17 @@
-"""Codecs in SDP: payload types and their names (RFC 3551, RFC 4566 section 6), and which two codecs bridge a call."""
+"""Codecs in SDP: payload types and their names (RFC 3551, RFC 4566 section 6)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, Literal
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final
 
 import attrs
 
 from siperb_core.sdp.description import Media, SdpError, parse_sdp
 from siperb_core.sdp.plan import Codec
 
-CodecPolicy = Literal["opus-first", "relay-first"]
+Numbers = Mapping[tuple[str, int], int]  # (codec name, clock) -> payload type, on one leg
 
 _KNOWN: Final = {
     codec.name.lower(): codec
@@ -27,6 +28,8 @@ _KNOWN: Final = {
 _STATIC: Final = {0: "PCMU", 3: "GSM", 4: "G723", 8: "PCMA", 9: "G722", 13: "CN", 15: "G728", 18: "G729"}
 _STATIC_NUMBERS: Final = {name: number for number, name in _STATIC.items()}
 _USUAL_NUMBERS: Final = {("opus", 48000): 111, ("telephone-event", 48000): 110, ("telephone-event", 8000): 101}
+_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,32}")
+_DYNAMIC: Final = (*range(96, 128), *range(35, 64))  # RFC 3551 section 6, and what RFC 8088 adds
 _NO_AUDIO: Final = frozenset({"telephone-event", "cn", "red", "ulpfec", "flexfec-03", "rtx"})
 
 
@@ -56,7 +59,7 @@ class Format:
 def _codec(rtpmap: str, fmtp: str) -> Codec | None:
     name, _, rest = rtpmap.partition("/")
     clock_text, _, channels_text = rest.partition("/")
-    if not (name and clock_text.isascii() and clock_text.isdigit() and len(clock_text) <= 6):
+    if not (_NAME.fullmatch(name) and clock_text.isascii() and clock_text.isdigit() and len(clock_text) <= 6):
         return None
     channels = int(channels_text) if channels_text in ("1", "2") else 1
     clock = int(clock_text)
@@ -113,7 +116,8 @@ def audio_formats(formats: Iterable[Format]) -> tuple[Format, ...]:
 
 def names_of(formats: Iterable[Format]) -> str:
     """The codecs' names as a list for people."""
-    return ", ".join(entry.codec.name for entry in audio_formats(formats)) or "nothing known"
+    names = list(dict.fromkeys(entry.codec.name for entry in audio_formats(formats)))
+    return ", ".join(names[:12]) + (", ..." if names[12:] else "") or "nothing known"
 
 
 def describe(data: bytes) -> tuple[str, ...]:
@@ -129,8 +133,20 @@ def describe(data: bytes) -> tuple[str, ...]:
     return tuple(names)
 
 
-def numbered(codecs: Iterable[Codec], taken: Mapping[tuple[str, int], int]) -> tuple[Format, ...]:
-    """Give codecs their numbers on a leg. A number once used for a codec stays its own (RFC 3264 section 8.3.2)."""
+def numbers_with(numbers: Numbers, formats: Iterable[Format]) -> Numbers:
+    """A leg's numbers after a description: what it says is valid from now on, a number it reuses is another's no more."""
+    fresh: dict[tuple[str, int], int] = {}
+    for entry in formats:
+        fresh.setdefault(entry.key, entry.payload_type)
+    used = set(fresh.values())
+    return fresh | {key: number for key, number in numbers.items() if key not in fresh and number not in used}
+
+
+def numbered(codecs: Iterable[Codec], taken: Numbers) -> tuple[Format, ...]:
+    """Give codecs their numbers on a leg. A number once used for a codec stays its own (RFC 3264 section 8.3.2).
+
+    Raises `SdpError` 488 where the far end uses so many that none is left.
+    """
     formats: list[Format] = []
     used = set(taken.values())
     for codec in codecs:
@@ -138,55 +154,9 @@ def numbered(codecs: Iterable[Codec], taken: Mapping[tuple[str, int], int]) -> t
         number = taken.get(key)
         if number is None:
             wished = [_STATIC_NUMBERS.get(codec.name), _USUAL_NUMBERS.get(key)]
-            number = next(n for n in (*wished, *range(96, 128)) if n is not None and n not in used)
+            number = next((n for n in (*wished, *_DYNAMIC) if n is not None and n not in used), None)
+            if number is None:
+                raise SdpError("no payload type is left for the codecs", warning_code=305)
             used.add(number)
         formats.append(Format(number, codec))
     return tuple(formats)
-
-
-@attrs.frozen
-class Pairing:
-    """Which codec of the phone goes with which codec of the PBX."""
-
-    client_codecs: tuple[str, ...]
-    peer_codecs: tuple[str, ...]
-    policy: CodecPolicy
-    transcodable: frozenset[tuple[str, str]]
-
-    def bridges(self, client: str, peer: str) -> bool:
-        """The same codec is relayed; two need a transcoder in both directions."""
-        return client == peer or {(client, peer), (peer, client)} <= self.transcodable
-
-    def peer_offer(self, client: Sequence[str], current: str = "") -> tuple[str, ...]:
-        """What to offer to the PBX for a phone that has these codecs.
-
-        The configured order; under relay-first shared codecs come before others. The one in use goes first among its
-        equals.
-        """
-        found = [name for name in self.peer_codecs if any(self.bridges(theirs, name) for theirs in client)]
-        shared = self.policy == "relay-first"
-        return tuple(sorted(found, key=lambda name: (shared and name not in client, name != current)))
-
-    def client_offer(self, peer: Sequence[str], current: str = "") -> tuple[str, ...]:
-        """What to offer to the phone for a PBX that has these codecs, by the policy; the one in use before its equals."""
-        found = [name for name in self.client_codecs if any(self.bridges(name, theirs) for theirs in peer)]
-        if self.policy == "opus-first":
-            return tuple(sorted(found, key=lambda name: (name != "opus", name not in peer, name != current)))
-        return tuple(sorted(found, key=lambda name: (name not in peer, name != current)))
-
-    def client_for(self, peer: str, client: Sequence[str]) -> str | None:
-        """The phone's codec, once the PBX's is known."""
-        first = ["opus", peer] if self.policy == "opus-first" else [peer, "opus"]
-        return next((name for name in (*first, *client) if name in client and self.bridges(name, peer)), None)
-
-    def peer_for(self, client: str, peer: Sequence[str]) -> str | None:
-        """The PBX's codec, once the phone's is known: the same where there is one, else the PBX's own preference."""
-        return next((name for name in (client, *peer) if name in peer and self.bridges(client, name)), None)
-
-    def why(self, client: str, peer: str) -> str:
-        """One sentence on the choice."""
-        if client != peer:
-            return f"{self.policy}: {client} of the phone is transcoded to {peer} of the PBX"
-        if self.policy == "opus-first" and not self.bridges("opus", peer):
-            return f"both ends have {peer}, and there is no transcoder between opus and {peer}: packets are relayed"
-        return f"{self.policy}: both ends have {peer}: packets are relayed"

@@ -21,6 +21,7 @@ MAX_FORMATS: Final = 128
 
 _REASONS: Final = {400: "Bad Request", 488: "Not Acceptable Here", 491: "Request Pending"}
 _TOKEN: Final = re.compile(r"[!#-'*+\-./0-9A-Z^-~]{1,64}")  # RFC 4566 token, and the slash of a protocol
+_UNQUOTABLE: Final = re.compile(r"[^ !#-\[\]-~]")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -33,10 +34,11 @@ class SdpError(Exception):
     """
 
     def __init__(self, warning: str, *, status: int = 488, warning_code: int = 399) -> None:
-        super().__init__(warning)
+        # It may quote the other side: nothing that could leave a quoted-string, and not without end.
+        self.warning = _UNQUOTABLE.sub("?", warning)[:400]
+        super().__init__(self.warning)
         self.status = status
         self.reason = _REASONS[status]
-        self.warning = warning
         self.warning_code = warning_code
 
 
@@ -66,7 +68,7 @@ class Media:
 
     @property
     def disabled(self) -> bool:
-        """Port 0 refuses or removes a stream (RFC 3264 section 6), unless it shares its bundle's (RFC 8843 section 6)."""
+        """Port 0 ends a stream (RFC 3264 section 6), unless a bundle gives its port (RFC 8843 section 6)."""
         return self.port == 0 and self.get("bundle-only") is None
 
 
@@ -94,7 +96,7 @@ class SessionDescription:
         """The mids of the BUNDLE group (RFC 8843) this section is in; empty where it is in none."""
         if media.mid:
             for value in self.get_all("group"):
-                semantics, *mids = value.split()
+                semantics, *mids = value.split() or [""]
                 if semantics == "BUNDLE" and media.mid in mids:
                     return tuple(mids)
         return ()
@@ -129,11 +131,9 @@ def _attribute(value: str) -> tuple[str, str]:
     name, _, rest = value.partition(":")
     name = name.strip()
     rest = rest.strip()
-    if name in ("mid", "group") and not all(_TOKEN.fullmatch(part) for part in (rest.split() or [""])):
-        raise bad(f"a={name}")
-    if name == "mid" and " " in rest:
+    if name == "mid" and not _TOKEN.fullmatch(rest):
         raise bad("a=mid")
-    return _token(name, "the name of an attribute"), rest
+    return name, rest
 
 
 @attrs.define
@@ -145,9 +145,10 @@ class _Section:
     attributes: list[tuple[str, str]] = attrs.Factory(list)
 
     def finish(self) -> Media:
-        kind, port, proto, *formats = self.m_line.split() if len(self.m_line.split()) >= 4 else [""] * 4
-        if not kind:
+        words = self.m_line.split()
+        if len(words) < 4:
             raise bad("m= line")
+        kind, port, proto, *formats = words
         if len(formats) > MAX_FORMATS:
             raise bad(f"more than {MAX_FORMATS} formats in one m= line")
         port_text, slash, count = port.partition("/")

@@ -10,7 +10,12 @@ import attrs
 from siperb_core.sdp.codecs import Format
 from siperb_core.sdp.description import Media, SdpError, SessionDescription
 
-_PTIMES = (10, 20, 30, 40, 60)  # milliseconds; what Opus, G.722 and G.711 all have packets of
+_PTIMES = (
+    10,
+    20,
+    40,
+    60,
+)  # milliseconds an Opus frame can last (RFC 6716 section 2.1.4); a packet is never cut
 
 
 @attrs.frozen
@@ -46,7 +51,7 @@ def find_audio(
     audio = [index for index in order if description.media[index].kind == "audio"]
     for index in audio:
         media = description.media[index]
-        if not media.disabled and media.proto in protocols:
+        if not media.disabled and media.proto.upper() in protocols:
             return index
     if not audio:
         raise SdpError(f"{who} has no audio in its SDP", warning_code=304)
@@ -54,7 +59,7 @@ def find_audio(
     if not alive:
         raise SdpError(f"{who} has switched its audio off (port 0)", warning_code=304)
     raise SdpError(
-        f"{who} has audio over {', '.join(dict.fromkeys(alive))} only; it must be {wanted}", warning_code=302
+        f"{who} has audio over {', '.join([*dict.fromkeys(alive)][:4])} only; it must be {wanted}", warning_code=302
     )
 
 
@@ -71,12 +76,9 @@ def codec_lines(formats: Iterable[Format]) -> list[str]:
 
 
 def ptime_of(media: Media) -> int:
-    """Milliseconds of sound a packet to this end should hold: its ptime, within its maxptime, 20 by default."""
-    wished = _milliseconds(media.get("ptime"), 20)
-    limit = _milliseconds(media.get("maxptime"), 60)
-    if wished not in _PTIMES:
-        wished = 20
-    return max((p for p in _PTIMES if p <= min(wished, limit)), default=10)
+    """Milliseconds of sound a packet to this end should hold: at most its ptime and its maxptime, 20 by default."""
+    limit = min(_milliseconds(media.get("ptime"), 20), _milliseconds(media.get("maxptime"), 60))
+    return max((ptime for ptime in _PTIMES if ptime <= limit), default=10)
 
 
 def _milliseconds(text: str | None, default: int) -> int:
@@ -91,7 +93,7 @@ def version_of(address: str) -> int:
 
 
 class Origin:
-    """The o= line of one dialog: its version counts descriptions that differ from the one before (RFC 3264 section 8)."""
+    """The o= line of one dialog: the version counts descriptions unlike the one before (RFC 3264 section 8)."""
 
     def __init__(self, session_id: int, address: str) -> None:
         self._session_id = session_id

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from siperb_core.sdp.codecs import CodecPolicy
+from siperb_core.sdp.pairing import CodecPolicy
 
 
 @attrs.frozen
