@@ -1,0 +1,55 @@
+"""Issues: what the administrator has to mend, in plain words, until it is mended."""
+
+from __future__ import annotations
+
+import attrs
+
+MAX_ISSUES = 1000
+"""Of one entry; a connection type that raises more has its oldest dropped."""
+
+
+@attrs.frozen
+class Issue:
+    """One thing to mend. `connection` is empty where it is about the gateway itself; `since` seconds since the
+    epoch.
+    """
+
+    connection: str
+    id: str
+    text: str
+    mend: str
+    since: float
+
+    def as_json(self) -> dict[str, object]:
+        """As `siperb show issues --json` prints it."""
+        return attrs.asdict(self)
+
+
+class Issues:
+    """All open issues; raising one again keeps its `since`."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, dict[str, Issue]] = {}
+
+    def raise_issue(self, connection: str, issue_id: str, text: str, mend: str, now: float) -> None:
+        """Open an issue, or bring its words up to date."""
+        issues = self._open.setdefault(connection, {})
+        old = issues.get(issue_id)
+        if old is None and len(issues) >= MAX_ISSUES:
+            del issues[next(iter(issues))]
+        issues[issue_id] = Issue(connection, issue_id, text, mend, old.since if old else now)
+
+    def clear(self, connection: str, issue_id: str) -> None:
+        """Close an issue; nothing happens where there is none."""
+        issues = self._open.get(connection, {})
+        issues.pop(issue_id, None)
+        if not issues:
+            self._open.pop(connection, None)
+
+    def clear_all(self, connection: str) -> None:
+        """Close every issue of one connection."""
+        self._open.pop(connection, None)
+
+    def all(self) -> list[Issue]:
+        """Oldest first."""
+        return sorted((issue for issues in self._open.values() for issue in issues.values()), key=lambda i: i.since)

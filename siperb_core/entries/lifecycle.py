@@ -1,0 +1,366 @@
+"""The life of config entries: set up, loaded, down, tried again, unloaded; each in a task of its own.
+
+A connection type may fail, hang or crash: that costs its own entry. What it may do outside is given by an `Outside`,
+which the gateway implements.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from functools import partial
+from typing import Any, Literal, Protocol
+
+import attrs
+import structlog
+import trio
+
+from siperb_core.entries.contract import (
+    Connection,
+    ConnectionNotReady,
+    ConnectionType,
+    Registration,
+    Target,
+)
+from siperb_core.entries.failure import DELAYS, Failure, classify, delay
+from siperb_core.entries.issues import Issues
+from siperb_core.entries.model import Entry
+from siperb_core.sip import Message
+
+State = Literal["disabled", "setting_up", "loaded", "retry", "auth_failed", "config_error", "type_missing", "unloading"]
+
+SETUP_SECONDS = 60.0
+"""How long a connection type may take before it hands out its connection."""
+UNLOAD_SECONDS = 10.0
+"""How long it may take to un-register once it was told to unload."""
+
+log = structlog.get_logger("siperb.entries")
+
+
+class Outside(Protocol):
+    """What the gateway does for connection types."""
+
+    domain: str
+
+    async def request(self, message: Message, target: Target) -> Message:
+        """As `EntryContext.request`."""
+
+    async def contact_uri(self, entry: str, target: Target) -> str:
+        """As `EntryContext.contact_uri`, for the entry of that name."""
+
+    def memory(self, entry: str) -> MutableMapping[str, Any]:
+        """As `EntryContext.memory`, for the entry of that name; the same mapping every time."""
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+
+    def random_token(self, octets: int = 12) -> str:
+        """As `EntryContext.random_token`."""
+
+
+@attrs.frozen
+class LoadedConnection:
+    """A connection that takes calls."""
+
+    entry: Entry
+    type: ConnectionType
+    connection: Connection
+
+
+@attrs.frozen
+class Changes:
+    """What a reload did, by name."""
+
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    restarted: tuple[str, ...] = ()
+    updated: tuple[str, ...] = ()  # without a restart: weight, users, dial pattern and the like
+
+
+class _Slot:
+    """One entry's place: its state, and the context its connection type is handed (`EntryContext`)."""
+
+    def __init__(self, entry: Entry, entries: Entries) -> None:
+        self.entry = entry
+        self.domain = entries.outside.domain
+        self.log = log.bind(connection=entry.name)
+        self.memory = entries.outside.memory(entry.name)
+        self.state: State = "setting_up"
+        self.since = entries.outside.now()
+        self.reason = ""
+        self.next_attempt: float | None = None
+        self.registration: Registration | None = None
+        self.connection: Connection | None = None
+        self.scope = trio.CancelScope()
+        self.ended = trio.Event()
+        self.hurry = trio.Event()
+        self._entries = entries
+
+    async def request(self, message: Message, target: Target) -> Message:
+        return await self._entries.outside.request(message, target)
+
+    async def contact_uri(self, target: Target) -> str:
+        return await self._entries.outside.contact_uri(self.entry.name, target)
+
+    def report(self, registration: Registration) -> None:
+        if registration != self.registration:
+            self.registration = registration
+            self._entries.changed(self.entry.name)
+
+    def raise_issue(self, issue_id: str, text: str, mend: str) -> None:
+        self._entries.issues.raise_issue(self.entry.name, issue_id, text, mend, self.now())
+
+    def clear_issue(self, issue_id: str) -> None:
+        self._entries.issues.clear(self.entry.name, issue_id)
+
+    def now(self) -> float:
+        return self._entries.outside.now()
+
+    def random_token(self, octets: int = 12) -> str:
+        return self._entries.outside.random_token(octets)
+
+    def become(self, state: State, reason: str = "", next_attempt: float | None = None) -> None:
+        """Change state; `since` stays where only the words change."""
+        if state != self.state:
+            self.since = self.now()
+        self.state, self.reason, self.next_attempt = state, reason, next_attempt
+        self.log.info("connection.state", state=state, reason=reason or None)
+        self._entries.changed(self.entry.name)
+
+
+class Entries:
+    """All config entries and what has become of them.
+
+    `changed` is told the name of every entry whose state or registration changes. `jitter` gives numbers from 0 to 1.
+    """
+
+    def __init__(
+        self,
+        types: Mapping[str, ConnectionType],
+        outside: Outside,
+        *,
+        changed: Callable[[str], None] = lambda name: None,
+        jitter: Callable[[], float] = random.random,
+        setup_seconds: float = SETUP_SECONDS,
+    ) -> None:
+        self.types = types
+        self.outside = outside
+        self.changed = changed
+        self.issues = Issues()
+        self._jitter = jitter
+        self._setup_seconds = setup_seconds
+        self._slots: dict[str, _Slot] = {}
+        self._nursery: trio.Nursery | None = None
+        self._reloading = trio.Lock()
+
+    async def run(
+        self, entries: Iterable[Entry] = (), *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Serve these entries until cancelled; `started` as soon as each has a state, not when all are loaded.
+
+        Cancelled, it lets every connection type un-register, `UNLOAD_SECONDS` at most.
+        """
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            for entry in entries:
+                self._start(entry)
+            task_status.started()
+            await trio.sleep_forever()
+
+    def _start(self, entry: Entry) -> None:
+        assert self._nursery is not None, "run() comes first"
+        slot = self._slots[entry.name] = _Slot(entry, self)
+        self._nursery.start_soon(self._supervise, slot, name=f"connection {entry.name}")
+
+    async def _stop(self, name: str) -> None:
+        slot = self._slots[name]
+        slot.connection = None  # takes no calls from here on
+        slot.become("unloading")
+        slot.scope.cancel()
+        with trio.move_on_after(UNLOAD_SECONDS) as waiting:
+            await slot.ended.wait()
+        if waiting.cancelled_caught:  # it shields itself from cancellation for too long: it ends when it ends
+            slot.log.error("connection.unload_slow", seconds=UNLOAD_SECONDS)
+        self.issues.clear_all(name)
+
+    async def reload(self, entries: Iterable[Entry]) -> Changes:
+        """Bring what runs in line with these entries: only what differs is touched.
+
+        A change of routing (weight, users, dial pattern, methods, `allow_from`, codecs...) takes effect at once and
+        restarts nothing; a change of type, settings or `enabled` restarts that entry.
+        """
+        async with self._reloading:
+            wanted = {entry.name: entry for entry in entries}
+            removed = [name for name in self._slots if name not in wanted]
+            added = [name for name in wanted if name not in self._slots]
+            differ = [name for name in wanted if name in self._slots and wanted[name] != self._slots[name].entry]
+            restarted = [name for name in differ if _needs_restart(self._slots[name].entry, wanted[name])]
+            updated = [name for name in differ if name not in restarted]
+            for name in updated:
+                self._slots[name].entry = wanted[name]
+                self.changed(name)
+            async with trio.open_nursery() as nursery:
+                for name in removed:
+                    nursery.start_soon(self._remove, name)
+                for name in restarted:
+                    nursery.start_soon(self._replace, wanted[name])
+            for name in added:
+                self._start(wanted[name])
+            return Changes(tuple(added), tuple(removed), tuple(restarted), tuple(updated))
+
+    async def _remove(self, name: str) -> None:
+        await self._stop(name)
+        del self._slots[name]
+        self.changed(name)
+
+    async def _replace(self, entry: Entry) -> None:
+        await self._stop(entry.name)
+        self._start(entry)
+
+    async def restart(self, name: str) -> None:
+        """Unload an entry and set it up anew, whatever its state. Raises KeyError where there is none of that name."""
+        async with self._reloading:
+            await self._replace(self._slots[name].entry)
+
+    def retry_now(self, name: str) -> None:
+        """Cut a wait for the next attempt short. Raises KeyError where there is no entry of that name."""
+        self._slots[name].hurry.set()
+
+    async def probe(self, entry: Entry) -> Failure | None:
+        """Try an entry's settings once, beside what runs; None when they work."""
+        found = self.types.get(entry.type)
+        if found is None:
+            return Failure("config_error", _missing(entry))
+        if entry.problem:
+            return Failure("config_error", entry.problem)
+        failure: Failure | None = None
+        with trio.move_on_after(self._setup_seconds) as scope:
+            try:
+                await found.probe(_Slot(entry, self), entry.settings)
+            except Exception as error:
+                failure = classify(error)
+        if scope.cancelled_caught:
+            failure = Failure("retry", f"no result within {self._setup_seconds:g} s")
+        return failure
+
+    def loaded(self) -> list[LoadedConnection]:
+        """The connections that take calls now."""
+        return [
+            LoadedConnection(slot.entry, self.types[slot.entry.type], slot.connection)
+            for slot in self._slots.values()
+            if slot.connection is not None
+        ]
+
+    def get(self, name: str) -> LoadedConnection | None:
+        """One connection, if it takes calls now."""
+        slot = self._slots.get(name)
+        if slot is None or slot.connection is None:
+            return None
+        return LoadedConnection(slot.entry, self.types[slot.entry.type], slot.connection)
+
+    def names(self) -> list[str]:
+        """Every entry's name, loaded or not."""
+        return list(self._slots)
+
+    def entries(self) -> list[Entry]:
+        """Every entry as it is in force."""
+        return [slot.entry for slot in self._slots.values()]
+
+    def status(self, name: str) -> dict[str, Any]:
+        """One entry by the names of the JSON output (`calls` is the gateway's to add). Raises KeyError."""
+        slot = self._slots[name]
+        registration = slot.registration
+        return {
+            "name": slot.entry.name,
+            "type": slot.entry.type,
+            "state": slot.state,
+            "since": slot.since,
+            "reason": slot.reason,
+            "next_attempt": slot.next_attempt,
+            "enabled": slot.entry.enabled,
+            "weight": slot.entry.weight,
+            "dial_pattern": slot.entry.dial_pattern,
+            "users": list(slot.entry.users),
+            "registration": None if registration is None else attrs.asdict(registration),
+        }
+
+    async def _supervise(self, slot: _Slot) -> None:
+        """One entry's task: ends when the entry is unloaded, never by an exception of the connection type."""
+        try:
+            with slot.scope:
+                await self._keep_up(slot)
+        except Exception as error:  # raised while unloading: logged, since nobody is left to act on it
+            slot.log.error("connection.unload_failed", error=classify(error).reason, exc_info=error)
+        finally:
+            slot.connection = None
+            slot.ended.set()
+
+    async def _keep_up(self, slot: _Slot) -> None:
+        entry = slot.entry
+        found = self.types.get(entry.type)
+        if not entry.enabled:
+            slot.become("disabled")
+        elif found is None:
+            slot.become("type_missing", _missing(entry))
+        elif entry.problem:
+            slot.become("config_error", entry.problem)
+        else:
+            await self._serve(slot, found)
+        await trio.sleep_forever()
+
+    async def _serve(self, slot: _Slot, found: ConnectionType) -> None:
+        """Set up, again and again, until unloaded or only an edit can help."""
+        attempt = 0
+        while True:
+            slot.become("setting_up")
+            failure = await self._serve_once(slot, found)
+            lasted = self.outside.now() - slot.since if slot.state == "loaded" else 0.0
+            slot.connection = None
+            attempt = 1 if lasted >= DELAYS[-1] else attempt + 1
+            if failure.state != "retry":
+                slot.become(failure.state, failure.reason)
+                if failure.state == "auth_failed":
+                    mend = f"siperb connection edit {slot.entry.name}, or reload it once the PBX knows them"
+                    slot.raise_issue("auth_failed", f"the PBX refuses the credentials: {failure.reason}", mend)
+                return
+            if failure.crash:
+                mend = "report it to the plugin's author, with the log"
+                slot.raise_issue("crashed", f"connection type {found.kind} {failure.reason}", mend)
+            wait = delay(attempt, failure.retry_after, self._jitter())
+            slot.hurry = trio.Event()
+            slot.become("retry", failure.reason, self.outside.now() + wait)
+            with trio.move_on_after(wait):
+                await slot.hurry.wait()
+
+    async def _serve_once(self, slot: _Slot, found: ConnectionType) -> Failure:
+        """Run the type's `serve` once; what its end means. Only cancellation comes out as an exception."""
+        try:
+            async with trio.open_nursery() as nursery:
+                with trio.move_on_after(self._setup_seconds) as setting_up:
+                    connection = await nursery.start(partial(found.serve, slot, slot.entry.settings))
+                if setting_up.cancelled_caught:
+                    raise ConnectionNotReady(f"not set up within {self._setup_seconds:g} s")
+                slot.connection = connection
+                slot.become("loaded")
+                self.issues.clear(slot.entry.name, "auth_failed")
+                self.issues.clear(slot.entry.name, "crashed")
+        except Exception as error:
+            failure = classify(error)
+            if failure.crash:
+                slot.log.error("connection.crashed", exc_info=error)
+            return failure
+        return Failure("retry", "the connection ended by itself")
+
+
+def _needs_restart(old: Entry, new: Entry) -> bool:
+    return (old.type, old.enabled, old.settings, old.version, old.problem) != (
+        new.type,
+        new.enabled,
+        new.settings,
+        new.version,
+        new.problem,
+    )
+
+
+def _missing(entry: Entry) -> str:
+    return f"no installed plugin gives connection type {entry.type}: install it with pip, and restart"
