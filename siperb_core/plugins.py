@@ -45,6 +45,11 @@ class PluginInfo:
     reason: str = ""
     provides: tuple[str, ...] = ()
 
+    @property
+    def gives_transcoders(self) -> bool:
+        """Whether media workers have to load it, too."""
+        return any(what.startswith("transcoder ") for what in self.provides)
+
 
 class _Unusable(Exception):
     """A plugin is to be set aside; the message is the reason."""

@@ -9,14 +9,17 @@ import trio
 
 
 class GatewayView(Protocol):
-    """What a service may know of the gateway. Everything it shows is what the control socket shows, by the same names (contract: JSON fields)."""
+    """What a service may know of the gateway: what the control socket shows, by the same names."""
 
     @property
     def config(self) -> Mapping[str, Any]:
         """The service's own table `[plugins.NAME]` of the configuration file, or an empty one."""
 
     async def call(self, method: str, params: Mapping[str, Any] | None = None) -> Any:
-        """Ask as the control socket does: `show.connections`, `device.link`, ... Raises `siperb_core.control.ControlError`."""
+        """Ask as the control socket does: `show.connections`, `device.link`, ...
+
+        Raises `siperb_core.control.ControlError`.
+        """
 
 
 class Service(Protocol):

@@ -1,0 +1,218 @@
+"""Who may send what: every request from outside a dialog is brought to whoever it belongs to, or refused.
+
+Softphones come over WebSocket and prove who they are by digest; PBXs come over UDP, TCP or TLS and are claimed by a
+connection. What nobody claims goes nowhere.
+"""
+
+from __future__ import annotations
+
+import secrets
+from ipaddress import ip_address
+from typing import Protocol
+
+import structlog
+
+from siperb_core.calls import Calls
+from siperb_core.calls.record import dialled_number
+from siperb_core.entries.contract import Claim, Source
+from siperb_core.entries.lifecycle import LoadedConnection
+from siperb_core.entries.model import Device, Entry
+from siperb_core.routing import Explanation
+from siperb_core.signalling import Signalling
+from siperb_core.sip import Flow, Message, ParseError, response_to
+from siperb_core.sip.digest import DigestServer
+from siperb_core.sip.transaction import ServerTransaction
+from siperb_core.softphones import WEBSOCKET, Softphones
+from siperb_core.store import Store
+
+log = structlog.get_logger()
+
+ALLOW = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, UPDATE, PRACK, MESSAGE, REFER, SUBSCRIBE, NOTIFY, PUBLISH, REGISTER"
+
+
+class AdmissionHost(Protocol):
+    """What admission needs of the gateway around it."""
+
+    signalling: Signalling
+    store: Store
+    draining: bool
+
+    def loaded(self) -> list[LoadedConnection]:
+        """Connections that are loaded now."""
+
+    def state_of(self, connection: str) -> str:
+        """The state of an entry."""
+
+    def route(self, number: str, user: str, method: str) -> Explanation:
+        """Which connection takes a softphone's request."""
+
+    def devices_of(self, entry: Entry) -> tuple[Device, ...]:
+        """Who rings for a connection."""
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+
+
+class Admission:
+    """The user of the transaction layer (`siperb_core.signalling.RequestUser`)."""
+
+    def __init__(self, host: AdmissionHost, softphones: Softphones, calls: Calls, digest: DigestServer) -> None:
+        self._host = host
+        self._softphones = softphones
+        self._calls = calls
+        self._digest = digest
+
+    def on_request(self, transaction: ServerTransaction, request: Message) -> None:
+        """A new request."""
+        try:
+            self._admit(transaction, request)
+        except ParseError as error:
+            self._host.signalling.refuse(transaction, error.status, error.reason)
+
+    def on_ack(self, request: Message, flow: Flow) -> None:
+        """The ACK of a 2xx finds its dialog or is dropped: it is never answered."""
+        self._calls.on_ack(request)
+
+    def on_stray_response(self, response: Message, flow: Flow) -> None:
+        """A 2xx whose transaction is gone: nothing is left that could pass it on."""
+        log.debug("sip.stray_response", call_id=response.get("Call-ID"), status=response.status)
+
+    def on_flow_closed(self, flow: Flow, reason: str) -> None:
+        """A softphone or a PBX's connection is gone."""
+        if flow.transport in WEBSOCKET:
+            log.debug("flow.closed", remote=flow.remote[0], reason=reason)
+            self._softphones.flow_closed(flow)
+            self._calls.on_flow_closed(flow)
+
+    def _admit(self, transaction: ServerTransaction, request: Message) -> None:
+        websocket = transaction.flow.transport in WEBSOCKET
+        if request.method == "REGISTER":
+            if websocket:
+                self._softphones.register(transaction, request)
+            else:
+                self._from_pbx(transaction, request)
+        elif request.to_tag:
+            if not websocket or self._softphones.authenticated(transaction, request) is not None:
+                self._calls.on_request(transaction, request)
+        elif self._host.draining and request.method == "INVITE":
+            self._host.signalling.refuse(transaction, 503, "Gateway Is Stopping", retry_after="30")
+        elif websocket:
+            self._from_softphone(transaction, request)
+        else:
+            self._from_pbx(transaction, request)
+
+    def _from_softphone(self, transaction: ServerTransaction, request: Message) -> None:
+        host = self._host
+        device = self._softphones.authenticated(transaction, request)
+        if device is None:
+            return
+        number = dialled_number(request)
+        if not number:
+            self._answer_for_gateway(transaction, request)
+            return
+        explanation = host.route(number, device.user, request.method)
+        if explanation.taken is None:
+            log.info("route.none", number=number, user=device.user, call_id=request.call_id)
+            host.signalling.refuse(transaction, 404, "No Connection Takes This Number")
+            return
+        loaded = {connection.entry.name: connection for connection in host.loaded()}
+        candidates = []
+        for name in explanation.order:
+            connection = loaded.get(name)
+            if connection is not None:
+                candidates.append(connection)
+            elif name == explanation.taken:
+                log.warning("route.not_loaded", connection=name, state=host.state_of(name), call_id=request.call_id)
+        if not candidates:
+            host.signalling.refuse(transaction, 503, "Connection Not Available")
+            return
+        self._calls.outbound(transaction, candidates, user=device.user, device=device.name)
+
+    def _from_pbx(self, transaction: ServerTransaction, request: Message) -> None:
+        host = self._host
+        flow = transaction.flow
+        source = Source(*flow.remote, flow.transport, flow)
+        found = self._claimant(request, source)
+        if found is None:
+            host.signalling.rejected["unclaimed"] += 1
+            log.info("request.unclaimed", source=source.host, method=request.method)
+            host.signalling.refuse(transaction, 403)
+            return
+        connection, claim = found
+        entry = connection.entry
+        if claim.authenticate is not None and not self._proven(transaction, request, claim):
+            return
+        try:
+            answer = connection.connection.answer(request, source)
+        except Exception:
+            log.exception("plugin.error", connection=entry.name)
+            host.signalling.refuse(transaction, 500)
+            return
+        if answer is not None:
+            # What the answer promises is in the entry's memory: it has to be on disk first.
+            host.store.write([], lambda: host.signalling.respond(transaction, answer))
+        elif request.method in ("OPTIONS", "REGISTER"):
+            self._answer_for_gateway(transaction, request)
+        else:
+            devices = host.devices_of(entry)
+            bindings = [binding for device in devices for binding in self._softphones.bindings(device.name)]
+            user = next(iter({device.user for device in devices}), "")
+            self._calls.inbound(transaction, entry, bindings, user)
+
+    def _claimant(self, request: Message, source: Source) -> tuple[LoadedConnection, Claim] | None:
+        for connection in self._host.loaded():
+            try:
+                claim = connection.connection.claims(request, source)
+            except Exception:
+                log.exception("plugin.error", connection=connection.entry.name)
+                continue
+            if claim is not None and allowed(connection.entry, source):
+                return connection, claim
+        return None
+
+    def _proven(self, transaction: ServerTransaction, request: Message, claim: Claim) -> bool:
+        """Check a PBX's digest answer, or challenge it."""
+        host = self._host
+        credentials = claim.authenticate
+        assert credentials is not None
+        now = host.now()
+        stale = False
+        for value in request.get_all("Authorization"):
+            result = self._digest.verify(
+                value,
+                method=request.method,
+                secret_of=lambda name: credentials.password if name == credentials.username else None,
+                now=now,
+            )
+            if result.ok:
+                return True
+            stale = stale or result.stale
+            if not result.stale:
+                source = transaction.flow.remote[0]
+                log.warning("auth.failed", source=source, user=result.username, reason=result.reason)
+        headers = [("WWW-Authenticate", value) for value in self._digest.challenge(now, stale=stale)]
+        host.signalling.challenge(transaction, 401, headers)
+        return False
+
+    def _answer_for_gateway(self, transaction: ServerTransaction, request: Message) -> None:
+        """Requests to the gateway itself: OPTIONS says what passes (RFC 3261 section 11.2), all else is not for it."""
+        if request.method != "OPTIONS":
+            self._host.signalling.refuse(transaction, 405 if request.method != "INVITE" else 404, allow=ALLOW)
+            return
+        headers = [("Allow", ALLOW), ("Accept", "application/sdp"), ("Supported", "outbound, path")]
+        response = response_to(request, 200, "OK", to_tag=secrets.token_hex(5), headers=headers)
+        self._host.signalling.respond(transaction, response)
+
+
+def allowed(entry: Entry, source: Source) -> bool:
+    """Whether `allow_from` lets this source in; an empty list leaves it to the connection's own proof."""
+    if not entry.allow_from:
+        return True
+    try:
+        address = ip_address(source.host)
+    except ValueError:
+        return False
+    return any(address.version == network.version and address in network for network in entry.allow_from)
+
+
+__all__ = ["Admission", "AdmissionHost", "allowed"]

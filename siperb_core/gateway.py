@@ -1,0 +1,462 @@
+"""The gateway: puts the rooms together, starts and stops them."""
+
+from __future__ import annotations
+
+import hmac
+import os
+import secrets
+import socket
+import time
+from base64 import b32encode
+from collections.abc import Callable, MutableMapping
+from functools import partial
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import structlog
+import trio
+
+from siperb_core.admission import Admission
+from siperb_core.calls import CallMedia, Calls
+from siperb_core.calls.media import new_session_id, new_ssrc
+from siperb_core.defaults.devices import ConfiguredDevices
+from siperb_core.entries.contract import ConnectionNotReady, Target
+from siperb_core.entries.lifecycle import Entries, LoadedConnection
+from siperb_core.entries.model import Device, Entry, GatewayConfig, Listen, routes_of
+from siperb_core.entries.source import LoadResult, load
+from siperb_core.events import CallEvent, RegistrationEvent
+from siperb_core.media import MediaPool
+from siperb_core.operations import Operations
+from siperb_core.plugins import Plugins, load_plugins
+from siperb_core.routing import Explanation
+from siperb_core.sdp import Bridge, BridgeSettings
+from siperb_core.signalling import Signalling
+from siperb_core.sip import Flow, Message
+from siperb_core.sip.dialog import Leg
+from siperb_core.sip.digest import DigestServer
+from siperb_core.sip.registrar import Registrar
+from siperb_core.sip.transaction import ClientTransaction
+from siperb_core.softphones import Softphones
+from siperb_core.store import Store
+from siperb_core.transport.contract import Listener
+from siperb_core.transport.resolver import ResolveError, Resolver
+
+log = structlog.get_logger()
+
+_DEFAULT_PORT = {"udp": 5060, "tcp": 5060, "tls": 5061}
+_EXPIRY_INTERVAL = 5.0  # seconds between looks at expired bindings
+_CONNECTED = frozenset({"tcp", "tls"})
+
+
+class ConfigurationError(Exception):
+    """The file cannot be used; `result` has every mistake."""
+
+    def __init__(self, result: LoadResult) -> None:
+        super().__init__("the configuration cannot be used")
+        self.result = result
+
+
+class Gateway:
+    """One running gateway. `run` is its whole life; `stop` ends it."""
+
+    def __init__(self, config_path: Path) -> None:
+        self.config_path = config_path
+        self.config: GatewayConfig
+        self.domain = ""
+        """The softphones' domain, and the digest realm."""
+        self.plugins: Plugins
+        self.store: Store
+        self.signalling: Signalling
+        self.softphones: Softphones
+        self.calls: Calls
+        self.entries: Entries
+        self.media: MediaPool
+        self.listeners: dict[str, list[Listener]] = {}
+        self.draining = False
+        self.started_at = 0.0
+        self.stopped = trio.Event()
+        self._stopping = trio.Event()
+        self._drain_seconds = 0.0
+        self._changed = trio.Event()
+        self._entries_scope = trio.CancelScope()
+        self._entries_stopped = trio.Event()
+        self._devices = ConfiguredDevices()
+        self._nursery: trio.Nursery
+        self._secret = b""
+
+    # ---- life
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run until `stop`. Started once every listener is bound; entries may still be setting up then.
+
+        Raises ConfigurationError, and OSError where a port is taken.
+        """
+        self._read_configuration()
+        settings = self.config.gateway
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        async with Store.open(settings.data_dir / "siperb.db") as self.store:
+            self._prepare()
+            async with self.media, trio.open_nursery() as self._nursery:
+                nursery = self._nursery
+                nursery.start_soon(self.signalling.run_timers)
+                for listen in self.config.listen:
+                    await self._listen(listen)
+                nursery.start_soon(self._expire_bindings)
+                await nursery.start(self._run_entries)
+                await nursery.start(partial(Operations(self).serve, settings.data_dir / "control.sock"))
+                for name, service in self.plugins.services():
+                    await nursery.start(self._serve, name, service)
+                self.started_at = self.now()
+                log.info("gateway.started", domain=settings.domain, plugins=len(self.plugins.infos))
+                _notify_systemd("READY=1")
+                task_status.started()
+                await self._stopping.wait()
+                await self._drain()
+                nursery.cancel_scope.cancel()
+        log.info("gateway.stopped")
+        self.stopped.set()
+
+    def stop(self, drain_seconds: float | None = None) -> None:
+        """Stop: refuse new calls, let running ones end for `drain_seconds` (default: the configuration's), then go."""
+        self._drain_seconds = self.config.gateway.drain_seconds if drain_seconds is None else drain_seconds
+        self.draining = True
+        self._stopping.set()
+
+    async def reload(self) -> LoadResult:
+        """Read the file again and apply what changed. A file that cannot be used changes nothing."""
+        result = load(self.config_path, self.plugins.connection_types)
+        if result.config is not None:
+            self.config = result.config
+            self._devices.update(result.config.devices)
+            await self.entries.reload(result.config.connections)
+        return result
+
+    async def wait_settled(self) -> None:
+        """Wait until no entry is setting up any more."""
+        while any(self.state_of(name) == "setting_up" for name in self.entries.names()):
+            await self._changed.wait()
+
+    def _entry_changed(self, name: str) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+    async def _run_entries(self, *, task_status: trio.TaskStatus[None]) -> None:
+        """In a scope of its own: when the gateway stops, entries un-register while everything else still works."""
+        with self._entries_scope:
+            await self.entries.run(self.config.connections, task_status=task_status)
+        self._entries_stopped.set()
+
+    def _read_configuration(self) -> None:
+        first = load(self.config_path)
+        if first.config is None:
+            raise ConfigurationError(first)
+        self._devices = ConfiguredDevices(first.config.devices)
+        self.plugins = load_plugins(first.config.plugins.disable, own={"devices": self._devices})
+        result = load(self.config_path, self.plugins.connection_types)
+        if result.config is None:
+            raise ConfigurationError(result)
+        for problem in (*result.problems, *result.warnings):
+            log.warning("config.problem", path=problem.path, wrong=problem.wrong, mend=problem.mend)
+        self.config = result.config
+        self.domain = result.config.gateway.domain
+
+    def _prepare(self) -> None:
+        config = self.config
+        memory = self.store.memory("gateway")
+        if "secret" not in memory:
+            memory["secret"] = secrets.token_hex(32)
+        self._secret = bytes.fromhex(memory["secret"])
+        digest = DigestServer(config.gateway.domain, self._secret)
+        self.signalling = Signalling()
+        self.softphones = Softphones(self, digest, Registrar())
+        self.calls = Calls(self)
+        self.signalling.user = Admission(self, self.softphones, self.calls, digest)
+        self.resolver = Resolver()
+        self.entries = Entries(self.plugins.connection_types, self, changed=self._entry_changed)
+        self.media = MediaPool(
+            ports="{}-{}".format(*config.media.ports),
+            workers=config.media.workers or "auto",
+            rtp_timeout=config.media.rtp_timeout,
+            transcoder_plugins=[info.name for info in self.plugins.infos if info.gives_transcoders],
+        )
+
+    async def _listen(self, listen: Listen) -> Listener:
+        transport = self.plugins.transports[listen.transport]
+        external = self.config.gateway.external_address
+        start = partial(
+            transport.listen, listen, self.signalling, external_address=None if external == "auto" else external
+        )
+        listener: Listener = await self._nursery.start(start)
+        self.listeners.setdefault(listen.transport, []).append(listener)
+        log.info("listening", transport=listen.transport, address="{}:{}".format(*listener.local))
+        return listener
+
+    async def _serve(self, name: str, service: Any, *, task_status: trio.TaskStatus[None]) -> None:
+        """Run a plugin's service; its failure is its own."""
+        view = ServiceView(self, name)
+        started = False
+
+        async def run(*, task_status: trio.TaskStatus[None]) -> None:
+            await service.run(view, task_status=task_status)
+
+        try:
+            async with trio.open_nursery() as nursery:
+                with trio.fail_after(30):
+                    await nursery.start(run)
+                started = True
+                task_status.started()
+        except* Exception as group:
+            log.error("service.failed", plugin=name, reason="; ".join(str(error) for error in group.exceptions))
+        if not started:
+            task_status.started()
+
+    async def _expire_bindings(self) -> None:
+        while True:
+            await trio.sleep(_EXPIRY_INTERVAL)
+            self.softphones.expire()
+
+    async def _drain(self) -> None:
+        _notify_systemd("STOPPING=1")
+        with trio.move_on_after(self._drain_seconds):
+            await self.calls.wait_idle()
+        for call in self.calls.active():
+            call.end("gateway is stopping")
+        self._entries_scope.cancel()
+        await self._entries_stopped.wait()
+
+    # ---- what calls need (siperb_core.calls.CallHost)
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        return time.time()
+
+    def flow_to(self, target: Target, then: Callable[[Flow | None], None]) -> None:
+        """Find the way to a target: at once where it is an address or an open flow, else by asking DNS."""
+        if target.flow is not None:
+            then(target.flow)
+            return
+        if _is_address(target.host) and self.listeners.get(target.transport):
+            then(self._open_flow(target.transport, target.host, target.port or _DEFAULT_PORT[target.transport]))
+            return
+
+        async def look_up() -> None:
+            try:
+                flow = await self.find_flow(target)
+            except ConnectionNotReady as error:
+                log.warning("target.unreachable", host=target.host, reason=str(error))
+                flow = None
+            then(flow)
+
+        self._nursery.start_soon(look_up)
+
+    async def find_flow(self, target: Target) -> Flow:
+        """The flow to a target. Raises ConnectionNotReady."""
+        if target.flow is not None:
+            return target.flow
+        try:
+            found = await self.resolver.resolve(target.host, target.port, target.transport)
+        except ResolveError as error:
+            raise ConnectionNotReady(f"{target.host} cannot be resolved: {error}") from None
+        for host, port, transport in found:
+            await self._ensure_listener(transport, host)
+            flow = self._open_flow(transport, host, port)
+            if flow is not None:
+                return flow
+        raise ConnectionNotReady(f"no way to {target.host} by {target.transport}")
+
+    async def _ensure_listener(self, transport: str, host: str) -> None:
+        """A transport nobody listens on is opened on any free port the first time something goes out by it."""
+        v6 = ":" in host
+        if not any((":" in listener.local[0]) == v6 for listener in self.listeners.get(transport, ())):
+            await self._listen(Listen(transport, ("::" if v6 else "0.0.0.0", 0)))
+
+    def _open_flow(self, transport: str, host: str, port: int) -> Flow | None:
+        for listener in self.listeners.get(transport, ()):
+            if (":" in listener.local[0]) == (":" in host):
+                return listener.flow_to(host, port)
+        return None
+
+    def leg_flow(self, leg: Leg) -> Flow | None:
+        """The flow that reaches this leg now."""
+        if leg.device:
+            if leg.flow is not None and self.softphones.device_of(leg.flow) is not None:
+                return leg.flow
+            return self.softphones.flow_of(leg.device)
+        flow = leg.flow
+        if flow is not None and flow.transport in _CONNECTED:
+            return self._open_flow(flow.transport, *flow.remote)
+        return flow
+
+    def contact(self, token: str, flow: Flow) -> str:
+        """Our Contact on a flow."""
+        parameter = "" if flow.transport == "udp" else f";transport={flow.transport}"
+        return f"<sip:{token}@{flow.sent_by}{parameter}>"
+
+    def open_media(self, entry: Entry, call_id: str, client: Flow, peer: Flow) -> CallMedia | None:
+        """Ports and a worker for a call between these flows."""
+        if entry.media == "passthrough" and peer.transport == "tls":
+            return None
+        session = self.media.open(call_id)
+        address, local = _host_of(client.sent_by), client.local[0]
+        settings = BridgeSettings(
+            address=address,
+            extra_addresses=(local,) if local != address and _is_address(local) else (),
+            peer_address=_host_of(peer.sent_by),
+            peer_port=session.peer_port,
+            peer_ssrc=new_ssrc(),
+            fingerprint=self.media.fingerprint,
+            peer_codecs=entry.codecs,
+            codec_policy=entry.codec_policy,
+            transcodable=self.transcodable,
+            session_id=new_session_id(),
+        )
+        return CallMedia(Bridge(settings), session)
+
+    @property
+    def transcodable(self) -> frozenset[tuple[str, str]]:
+        """The pairs of codecs the installed transcoders bridge."""
+        return frozenset().union(*(transcoder.pairs() for transcoder in self.plugins.transcoders))
+
+    def save_dialog(self, token: str, data: dict[str, Any], then: Callable[[], None]) -> None:
+        """Write a dialog; its 200 OK leaves when it is on disk, or when the disk has failed, which is logged."""
+        self.store.put_dialog(token, data, self.now(), then=then, failed=lambda error: then())
+
+    def forget_dialog(self, token: str) -> None:
+        """Remove a dialog."""
+        self.store.delete_dialog(token)
+
+    def announce(self, event: CallEvent) -> None:
+        """Tell the plugins of a call."""
+        self.plugins.call_event(event)
+
+    # ---- what softphones and admission need
+
+    def device(self, name: str) -> Device | None:
+        """The configured device of that name."""
+        return self.config.device(name)
+
+    def device_secret(self, name: str) -> str | None:
+        """Its password, from whichever plugin knows it."""
+        return self.plugins.device_secret(name)
+
+    def registration_event(self, event: RegistrationEvent) -> None:
+        """Tell the plugins of a binding."""
+        self.plugins.registration_event(event)
+
+    def loaded(self) -> list[LoadedConnection]:
+        """Connections that are loaded now."""
+        return self.entries.loaded()
+
+    def state_of(self, connection: str) -> str:
+        """The state of an entry."""
+        return str(self.entries.status(connection)["state"])
+
+    def route(self, number: str, user: str, method: str) -> Explanation:
+        """Which connection takes a softphone's request."""
+        return self.plugins.route(routes_of(self.config), number, user, method)
+
+    def devices_of(self, entry: Entry) -> tuple[Device, ...]:
+        """Who rings for a connection."""
+        return self.config.devices_of(entry)
+
+    # ---- what entries need (siperb_core.entries.lifecycle.Outside)
+
+    async def request(self, message: Message, target: Target) -> Message:
+        """Send a request outside any dialog; its final response. Raises ConnectionNotReady."""
+        flow = await self.find_flow(target)
+        if message.max_forwards is None:
+            message.set("Max-Forwards", "70")
+        user = _Awaited()
+        self.signalling.request(message, flow, user)
+        await user.done.wait()
+        if user.response is None:
+            raise ConnectionNotReady(
+                "no answer" if user.status == 408 else f"{target.host} cannot be reached by {target.transport}"
+            )
+        return user.response
+
+    async def contact_uri(self, entry: str, target: Target) -> str:
+        """Our address as that target sees it, with a user part that is this entry's alone, the same after a restart."""
+        flow = await self.find_flow(target)
+        return self.contact(self.entry_token(entry), flow).strip("<>")
+
+    def entry_token(self, name: str) -> str:
+        """Nobody can guess it who was not told: 100 bits out of the gateway's secret."""
+        return self.sign(f"entry:{name}")
+
+    def sign(self, text: str) -> str:
+        """Letters and digits that only this gateway can make out of a text."""
+        return b32encode(hmac.digest(self._secret, text.encode(), "sha256"))[:20].decode().lower()
+
+    def memory(self, entry: str) -> MutableMapping[str, Any]:
+        """What an entry keeps over a restart."""
+        return self.store.memory(f"entry:{entry}")
+
+    def random_token(self, octets: int = 12) -> str:
+        """Random letters and digits."""
+        return secrets.token_hex(octets)
+
+
+class _Awaited:
+    """A request somebody waits for."""
+
+    def __init__(self) -> None:
+        self.done = trio.Event()
+        self.response: Message | None = None
+        self.status = 0
+
+    def on_response(self, transaction: ClientTransaction, response: Message) -> None:
+        """Keep the final one."""
+        if response.status >= 200 and not self.done.is_set():
+            self.response = response
+            self.done.set()
+
+    def on_failure(self, transaction: ClientTransaction, status: int) -> None:
+        """No response will come."""
+        self.status = status
+        self.done.set()
+
+
+class ServiceView:
+    """The gateway as a plugin's service sees it (`siperb_core.services.GatewayView`)."""
+
+    def __init__(self, gateway: Gateway, plugin: str) -> None:
+        self._gateway = gateway
+        self._plugin = plugin
+        self._operations = Operations(gateway)
+
+    @property
+    def config(self) -> Any:
+        """The plugin's own table of the configuration file."""
+        return self._gateway.config.plugins.tables.get(self._plugin, {})
+
+    async def call(self, method: str, params: Any = None) -> Any:
+        """Ask as the control socket does."""
+        return await self._operations.call(method, params or {})
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _host_of(sent_by: str) -> str:
+    host = sent_by.rpartition(":")[0] if not sent_by.endswith("]") else sent_by
+    return host.strip("[]")
+
+
+def _notify_systemd(state: str) -> None:
+    """Tell the service manager, where there is one (sd_notify(3))."""
+    path = os.environ.get("NOTIFY_SOCKET")
+    if not path:
+        return
+    address = "\0" + path[1:] if path.startswith("@") else path
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        try:
+            notify.sendto(state.encode(), address)
+        except OSError as error:
+            log.warning("systemd.notify_failed", reason=str(error))

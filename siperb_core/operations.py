@@ -1,0 +1,184 @@
+"""What a running gateway can be asked and told: the methods of the control socket, which the console uses too."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Awaitable, Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+import attrs
+import trio
+
+from siperb_core.control import ControlError, ControlServer
+
+if TYPE_CHECKING:
+    from siperb_core.entries.model import Device
+    from siperb_core.entries.source import LoadResult
+    from siperb_core.gateway import Gateway
+
+Method = Callable[[Mapping[str, Any]], Awaitable[Any]]
+
+UNKNOWN_METHOD, BAD_PARAMETERS = -32601, -32602
+"""JSON-RPC 2.0 section 5.1."""
+
+
+class Operations:
+    """Answers by method name. Rows have the JSON fields of the contract."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self.methods: dict[str, Method] = {
+            "gateway.status": self._status,
+            "show.connections": self._connections,
+            "show.registrations": self._registrations,
+            "show.calls": self._calls,
+            "show.devices": self._devices,
+            "show.plugins": self._plugins,
+            "show.issues": self._issues,
+            "reload": self._reload,
+            "connection.reload": self._reload_connection,
+            "connection.test": self._test_connection,
+            "device.link": self._link,
+            "device.provision": self._provision,
+        }
+
+    async def call(self, method: str, params: Mapping[str, Any]) -> Any:
+        """Answer one question. Raises ControlError."""
+        answer = self.methods.get(method)
+        if answer is None:
+            raise ControlError(UNKNOWN_METHOD, f"there is no method {method}")
+        return await answer(params)
+
+    async def serve(self, path: Path, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve them on a Unix socket until cancelled."""
+        await ControlServer(path, self.methods).serve(task_status=task_status)
+
+    # ---- show
+
+    async def _status(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        gateway = self._gateway
+        return {
+            "domain": gateway.domain,
+            "version": version("siperb-core"),
+            "started_at": gateway.started_at,
+            "listeners": [
+                {"transport": listener.transport, "address": "{}:{}".format(*listener.local)}
+                for listeners in gateway.listeners.values()
+                for listener in listeners
+            ],
+            "config": str(gateway.config_path),
+            "calls": len(gateway.calls.active()),
+            "transactions": gateway.signalling.transactions,
+        }
+
+    async def _connections(self, params: Mapping[str, Any]) -> list[dict[str, Any]]:
+        gateway = self._gateway
+        return [
+            {**gateway.entries.status(name), "calls": len(gateway.calls.of_connection(name))}
+            for name in gateway.entries.names()
+        ]
+
+    async def _registrations(self, params: Mapping[str, Any]) -> list[dict[str, Any]]:
+        return self._gateway.softphones.as_json(self._gateway.config.devices)
+
+    async def _calls(self, params: Mapping[str, Any]) -> list[dict[str, Any]]:
+        return self._gateway.calls.as_json(ended=bool(params.get("ended", True)))
+
+    async def _devices(self, params: Mapping[str, Any]) -> list[dict[str, Any]]:
+        gateway = self._gateway
+        return [
+            {
+                "name": device.name,
+                "user": device.user,
+                "mode": device.mode,
+                "registrations": len(gateway.softphones.bindings(device.name)),
+            }
+            for device in gateway.config.devices
+        ]
+
+    async def _plugins(self, params: Mapping[str, Any]) -> list[dict[str, Any]]:
+        plugins = self._gateway.plugins
+        return [{**attrs.asdict(info), "errors": plugins.errors[info.name]} for info in plugins.infos]
+
+    async def _issues(self, params: Mapping[str, Any]) -> list[dict[str, Any]]:
+        return [issue.as_json() for issue in self._gateway.entries.issues.all()]
+
+    # ---- do
+
+    async def _reload(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        return _as_json(await self._gateway.reload())
+
+    async def _reload_connection(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        name = _text(params, "name")
+        try:
+            await self._gateway.entries.restart(name)
+        except KeyError:
+            raise ControlError(BAD_PARAMETERS, f"there is no connection {name}") from None
+        return {}
+
+    async def _test_connection(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        name = _text(params, "name")
+        entry = self._gateway.config.connection(name)
+        if entry is None:
+            raise ControlError(BAD_PARAMETERS, f"there is no connection {name}")
+        failure = await self._gateway.entries.probe(entry)
+        return {"ok": failure is None, "reason": "" if failure is None else failure.reason}
+
+    # ---- provisioning
+
+    async def _link(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        device = self._device(_text(params, "name"))
+        console = self._gateway.config.plugins.tables.get("console", {})
+        base = str(console.get("url") or f"http://{console.get('bind', '127.0.0.1:8080')}")
+        fragment = urlencode({"provision": self._token(device)})
+        return {"url": f"{base}/phone#{fragment}", "provision": f"{base}/provision/{self._token(device)}"}
+
+    async def _provision(self, params: Mapping[str, Any]) -> dict[str, Any] | None:
+        token = _text(params, "token")
+        gateway = self._gateway
+        for device in gateway.config.devices:
+            if hmac.compare_digest(self._token(device), token):
+                break
+        else:
+            return None
+        listeners = [listen for name in ("wss", "ws") for listen in gateway.config.listen if listen.transport == name]
+        listen = listeners[0] if listeners else None
+        return {
+            "SipWssServer": gateway.domain,
+            "SipWebsocketPort": listen.bind[1] if listen else None,
+            "SipServerPath": listen.path if listen else None,
+            "SipDomain": gateway.domain,
+            "SipUsername": device.name,
+            "SipPassword": device.password.reveal(),
+            "SipContact": f"sip:{device.name}@{gateway.domain}",
+            "RegistrationMode": device.mode,
+            "profileName": device.user,
+        }
+
+    def _device(self, name: str) -> Device:
+        device = self._gateway.config.device(name)
+        if device is None:
+            raise ControlError(BAD_PARAMETERS, f"there is no device {name}")
+        return device
+
+    def _token(self, device: Device) -> str:
+        """Bound to the password: changing it makes the old link worthless."""
+        return self._gateway.sign(f"provision:{device.name}:{device.password.reveal()}")
+
+
+def _text(params: Mapping[str, Any], name: str) -> str:
+    value = params.get(name)
+    if not isinstance(value, str) or not value:
+        raise ControlError(BAD_PARAMETERS, f"{name} is missing")
+    return value
+
+
+def _as_json(result: LoadResult) -> dict[str, Any]:
+    return {
+        "applied": result.config is not None,
+        "problems": [attrs.asdict(problem) for problem in result.problems],
+        "warnings": [attrs.asdict(problem) for problem in result.warnings],
+    }

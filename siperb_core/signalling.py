@@ -1,0 +1,224 @@
+"""The driver of the protocol core: bytes in from flows, effects out to flows, one timer for all transactions.
+
+Everything here is synchronous but the timer task. A message passes from the socket through parser, validation and
+transaction layer to whoever uses the transaction, and out again, in one go; nothing waits in between.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import structlog
+import trio
+
+from siperb_core.sip import Flow, Message, ParseError, parse, response_to, validate
+from siperb_core.sip.transaction import (
+    AckReceived,
+    CancelReceived,
+    ClientTransaction,
+    Effect,
+    RequestReceived,
+    ResponseReceived,
+    Send,
+    ServerTransaction,
+    StrayResponse,
+    TimedOut,
+    TransportFailed,
+)
+from siperb_core.sip.transaction_layer import TransactionLayer
+
+log = structlog.get_logger()
+
+
+class ClientUser(Protocol):
+    """Whoever sent a request: `ClientTransaction.context`."""
+
+    def on_response(self, transaction: ClientTransaction, response: Message) -> None:
+        """A provisional, a final, or one more 2xx of an INVITE."""
+
+    def on_failure(self, transaction: ClientTransaction, status: int) -> None:
+        """No final response will come: 408 nobody answered, 503 the transport failed (RFC 3261 section 16.8, 16.9)."""
+
+
+class ServerUser(Protocol):
+    """Whoever answers an INVITE: `ServerTransaction.context`."""
+
+    def on_cancel(self, transaction: ServerTransaction, cancel: Message) -> None:
+        """The caller gave up; the CANCEL itself is answered already."""
+
+
+class RequestUser(Protocol):
+    """Where new requests go."""
+
+    def on_request(self, transaction: ServerTransaction, request: Message) -> None:
+        """A request that opened a transaction."""
+
+    def on_ack(self, request: Message, flow: Flow) -> None:
+        """The ACK of a 2xx, which is outside any transaction."""
+
+    def on_stray_response(self, response: Message, flow: Flow) -> None:
+        """A 2xx to an INVITE whose transaction is gone."""
+
+    def on_flow_closed(self, flow: Flow, reason: str) -> None:
+        """A flow has ended."""
+
+
+class Signalling:
+    """Receives for all transports, owns the transaction layer, and performs its effects."""
+
+    def __init__(self) -> None:
+        self.user: RequestUser
+        """Set before the first message comes in."""
+        self._layer = TransactionLayer(new_token=lambda: secrets.token_hex(8))
+        self._wake = trio.Event()
+        self._armed = math.inf
+        self.messages: Counter[tuple[str, str, str]] = Counter()
+        """(transport, direction, method or status class): for metrics."""
+        self.rejected: Counter[str] = Counter()
+        self.tap: Callable[[Message, Flow, bool], None] | None = None
+        """Sees every message with its flow; True for those that go out."""
+
+    # ---- from the transports
+
+    def received(self, data: bytes, flow: Flow) -> None:
+        """One message from the wire. A mistake of the peer costs this message and nothing else."""
+        try:
+            message = parse(data)
+            verdict = validate(message)
+        except ParseError as error:
+            self.rejected["unparsable"] += 1
+            log.debug("sip.unparsable", source=flow.remote[0], reason=str(error))
+            return
+        self.messages[flow.transport, "in", message.method or f"{message.status // 100}xx"] += 1
+        if self.tap:
+            self.tap(message, flow, False)
+        if verdict is not None:
+            self.rejected["invalid"] += 1
+            log.debug("sip.invalid", source=flow.remote[0], status=verdict.status, reason=verdict.reason)
+            if message.is_request and message.method != "ACK":
+                self._answer_statelessly(message, verdict.status, verdict.reason, verdict.headers, flow)
+            return
+        try:
+            self._perform(self._layer.receive(message, flow, trio.current_time()))
+        except Exception:
+            # Ours, not the peer's: loud, but it must not take the listener down.
+            log.exception("sip.bug", call_id=message.get("Call-ID"))
+            self.rejected["bug"] += 1
+
+    def closed(self, flow: Flow, reason: str) -> None:
+        """A flow is gone: its client transactions fail, its user is told."""
+        self._perform(self._layer.flow_failed(flow, trio.current_time()))
+        self.user.on_flow_closed(flow, reason)
+
+    # ---- for the users of transactions
+
+    def request(self, message: Message, flow: Flow, user: ClientUser) -> ClientTransaction:
+        """Send a request in a client transaction of its own; `user` hears what becomes of it."""
+        transaction, effects = self._layer.request(message, flow, trio.current_time())
+        transaction.context = user
+        self._perform(effects)
+        return transaction
+
+    def respond(self, transaction: ServerTransaction, message: Message) -> None:
+        """Answer a request."""
+        self._perform(self._layer.respond(transaction, message, trio.current_time()))
+
+    def refuse(self, transaction: ServerTransaction, status: int, reason: str = "", **headers: str) -> None:
+        """Answer a request with a final response of our own; keyword `retry_after` becomes `Retry-After`."""
+        self.challenge(
+            transaction, status, [(name.replace("_", "-").title(), value) for name, value in headers.items()], reason
+        )
+
+    def challenge(
+        self, transaction: ServerTransaction, status: int, headers: Sequence[tuple[str, str]], reason: str = ""
+    ) -> None:
+        """Answer a request with a final response of our own that has these headers."""
+        message = response_to(transaction.request, status, reason, to_tag=secrets.token_hex(5), headers=headers)
+        self.respond(transaction, message)
+
+    def cancel(self, transaction: ClientTransaction, reason: str = "") -> None:
+        """CANCEL an INVITE, as soon as that is allowed."""
+        self._perform(self._layer.cancel(transaction, trio.current_time(), reason=reason))
+
+    def send(self, message: Message, flow: Flow) -> None:
+        """Send outside any transaction: the ACK of a 2xx, or a 2xx that came again."""
+        self._send(Send(flow, message, None))
+
+    def acknowledge(self, message: Message, flow: Flow) -> None:
+        """Send an ACK of a 2xx: a Via and branch of its own (RFC 3261 section 13.2.2.4)."""
+        message.prepend("Via", self._layer.new_via(flow))
+        self.send(message, flow)
+
+    async def run_timers(self) -> None:
+        """Drive the timers of all transactions, until cancelled."""
+        while True:
+            deadline = self._layer.next_deadline
+            self._armed = math.inf if deadline is None else deadline
+            self._wake = trio.Event()
+            with trio.move_on_at(self._armed):
+                await self._wake.wait()
+            self._perform(self._layer.advance(trio.current_time()))
+
+    @property
+    def transactions(self) -> int:
+        """How many transactions are alive."""
+        return len(self._layer)
+
+    # ---- effects
+
+    def _perform(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Send():
+                    self._send(effect)
+                case RequestReceived(transaction=transaction, message=message):
+                    self.user.on_request(transaction, message)
+                case ResponseReceived(transaction=client, message=message):
+                    user: ClientUser | None = client.context
+                    if user is not None:
+                        user.on_response(client, message)
+                case AckReceived(message=message, flow=flow):
+                    self.user.on_ack(message, flow)
+                case CancelReceived(transaction=transaction, message=message):
+                    server_user: ServerUser | None = transaction.context
+                    if server_user is not None:
+                        server_user.on_cancel(transaction, message)
+                case TimedOut(transaction=client):
+                    self._failed(client, 408)
+                case TransportFailed(transaction=client):
+                    self._failed(client, 503)
+                case StrayResponse(message=message, flow=flow):
+                    self.user.on_stray_response(message, flow)
+                case _:
+                    pass
+        deadline = self._layer.next_deadline
+        if deadline is not None and deadline < self._armed:
+            self._wake.set()
+
+    def _failed(self, transaction: object, status: int) -> None:
+        if isinstance(transaction, ClientTransaction) and transaction.context is not None:
+            transaction.context.on_failure(transaction, status)
+
+    def _send(self, effect: Send) -> None:
+        flow, message = effect.flow, effect.message
+        self.messages[flow.transport, "out", message.method or f"{message.status // 100}xx"] += 1
+        if self.tap:
+            self.tap(message, flow, True)
+        try:
+            flow.send(bytes(message))
+        except OSError as error:
+            log.debug("sip.send_failed", remote=flow.remote[0], reason=str(error))
+            if isinstance(effect.transaction, ClientTransaction):
+                self._perform(self._layer.send_failed(effect.transaction, trio.current_time()))
+
+    def _answer_statelessly(
+        self, request: Message, status: int, reason: str, headers: tuple[tuple[str, str], ...], flow: Flow
+    ) -> None:
+        try:
+            self.send(response_to(request, status, reason, to_tag=secrets.token_hex(5), headers=headers), flow)
+        except ParseError:
+            log.debug("sip.unanswerable", source=flow.remote[0])

@@ -1,0 +1,219 @@
+"""Dialogs as the gateway stands in them: two legs, one Call-ID (RFC 3261 section 12, RFC 7092 section 3.2).
+
+The gateway is a proxy that hides each side's topology from the other. Call-ID and tags are the same on both legs; Via,
+Contact, Record-Route, the URIs in From and To, and CSeq numbers belong to a leg. The functions here carry a message
+from one leg to the other: they take a message, return a new one, and change nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import attrs
+
+from siperb_core.sip.flow import Flow
+from siperb_core.sip.headers import NameAddr, parse_name_addr
+from siperb_core.sip.message import Message
+
+Side = Literal["caller", "callee"]
+
+INTERNAL_HEADERS = "x-siperb-"
+"""Headers whose names begin like this (in any case) never cross the gateway."""
+
+_PER_LEG = ("Via", "Record-Route", "Route", "Proxy-Authorization", "Authorization")
+
+
+@attrs.define(eq=False)
+class Leg:
+    """One side of a dialog: how the gateway appears there, and how that side is reached."""
+
+    local: NameAddr
+    """Who the gateway speaks as on this leg, without tag."""
+    remote: NameAddr
+    """The far end's From or To, without tag."""
+    contact: str
+    """Our Contact on this leg: `<sip:TOKEN@host:port>`."""
+    target: str = ""
+    """The far end's Contact URI: the Request-URI of what we send (its remote target, section 12.1)."""
+    routes: tuple[str, ...] = ()
+    """The far end's Record-Route set in the order in which Route wants it."""
+    offset: int = 0
+    """What is added to the CSeq number of requests carried to this leg: one for every challenge answered here."""
+    last_cseq: int = 0
+    """The highest CSeq number sent to this leg."""
+    invite_cseq: int = 0
+    """The CSeq number of the last INVITE sent to this leg: its ACK has the same (section 13.2.2.4)."""
+    flow: Flow | None = None
+    device: str = ""
+    """A softphone's leg: the device whose present flow is used when `flow` is gone."""
+    authorization: tuple[str, str] | None = None
+    """Header and value that the last INVITE was let in with; its ACK repeats it (section 22.1)."""
+
+    def learn(self, message: Message) -> None:
+        """Take the remote target from a message of the far end: any request or 1xx/2xx that refreshes it (section 12.2)."""
+        contacts = message.contacts
+        if contacts and contacts[0].uri != "*":
+            self.target = contacts[0].uri
+
+    def as_json(self) -> dict[str, Any]:
+        """The leg as the store keeps it; the flow is written as transport, host and port."""
+        flow = self.flow
+        return {
+            "local": str(self.local),
+            "remote": str(self.remote),
+            "contact": self.contact,
+            "target": self.target,
+            "routes": list(self.routes),
+            "offset": self.offset,
+            "last_cseq": self.last_cseq,
+            "invite_cseq": self.invite_cseq,
+            "device": self.device,
+            "flow": None if flow is None else [flow.transport, *flow.remote],
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Leg:
+        """The leg out of `as_json`, without its flow."""
+        return cls(
+            local=parse_name_addr(data["local"]),
+            remote=parse_name_addr(data["remote"]),
+            contact=data["contact"],
+            target=data["target"],
+            routes=tuple(data["routes"]),
+            offset=data["offset"],
+            last_cseq=data["last_cseq"],
+            invite_cseq=data["invite_cseq"],
+            device=data["device"],
+        )
+
+
+@attrs.define(eq=False)
+class Dialog:
+    """A dialog between two legs. A fork has one for every callee's tag, all with the same caller leg."""
+
+    call_id: str
+    caller_tag: str
+    callee_tag: str
+    caller: Leg
+    callee: Leg
+    confirmed: bool = False
+
+    def side_of(self, request: Message) -> Side | None:
+        """Which side sent this request; None when its tags are not this dialog's (section 12.2.2)."""
+        tags = (request.from_tag, request.to_tag)
+        if tags == (self.caller_tag, self.callee_tag):
+            return "caller"
+        if tags == (self.callee_tag, self.caller_tag):
+            return "callee"
+        return None
+
+    def leg(self, side: Side) -> Leg:
+        """The leg of that side."""
+        return self.caller if side == "caller" else self.callee
+
+
+def other(side: Side) -> Side:
+    """The side across the gateway."""
+    return "callee" if side == "caller" else "caller"
+
+
+def carry_request(request: Message, to: Leg) -> Message:
+    """A request of one leg as the other leg gets it: in the dialog, or about to create one (then the To tag is empty).
+
+    The CSeq number runs ahead by the leg's offset, RAck with it. Everything not named per leg stays byte for byte.
+    """
+    carried = request.copy()
+    carried.uri = to.target
+    for name in _PER_LEG:
+        carried.remove(name)
+    for name, _ in request.items():
+        if name.lower().startswith(INTERNAL_HEADERS):
+            carried.remove(name)
+    carried.set("From", _tagged(to.local, request.from_tag))
+    carried.set("To", _tagged(to.remote, request.to_tag))
+    hops = request.max_forwards
+    carried.set("Max-Forwards", str(70 if hops is None else max(hops - 1, 0)))
+    if request.get("Contact") is not None:
+        carried.set("Contact", to.contact)
+    number, method = request.cseq.number, request.cseq.method
+    if method == "ACK":
+        number = to.invite_cseq
+        if to.authorization is not None:
+            carried.set(*to.authorization)
+    else:
+        number += to.offset
+        to.last_cseq = max(to.last_cseq, number)
+        rack = request.get("RAck")
+        if rack is not None and to.offset:
+            carried.set("RAck", _shifted_rack(rack, to.offset))
+    carried.set("CSeq", f"{number} {method}")
+    for route in reversed(to.routes):
+        carried.prepend("Route", route)
+    return carried
+
+
+def carry_response(response: Message, request: Message, contact: str) -> Message:
+    """A response of one leg as the answer to `request`, which came in on the other leg.
+
+    Via, From, To, CSeq and Record-Route are the request's own (section 8.2.6); the tag in To is the far end's. `contact` is
+    our Contact on the leg of the request. A redirection keeps its Contacts: they are its content.
+    """
+    carried = response.copy()
+    for name in ("Via", "Record-Route"):
+        carried.remove(name)
+    for name, _ in response.items():
+        if name.lower().startswith(INTERNAL_HEADERS):
+            carried.remove(name)
+    for name in ("Record-Route", "Via"):
+        if name == "Record-Route" and not 100 < response.status < 300:
+            continue
+        for value in reversed(request.get_all(name)):
+            carried.prepend(name, value)
+    carried.set("From", request.get("From") or "")
+    to = request.to
+    carried.set("To", str(to) if to.param("tag") is not None else _tagged(to, response.to_tag))
+    carried.set("CSeq", request.get("CSeq") or "")
+    if 100 < response.status < 300 and response.get("Contact") is not None:
+        carried.set("Contact", contact)
+    return carried
+
+
+def own_request(method: str, dialog: Dialog, to: Side, headers: Iterable[tuple[str, str]] = ()) -> Message:
+    """A request the gateway itself sends in a dialog, as if the other side had sent it: the BYE of a call whose media died."""
+    leg = dialog.leg(to)
+    from_tag, to_tag = dialog.caller_tag, dialog.callee_tag
+    if to == "caller":
+        from_tag, to_tag = to_tag, from_tag
+    leg.last_cseq += 1
+    message = Message.request(
+        method,
+        leg.target,
+        [
+            ("Max-Forwards", "70"),
+            ("From", _tagged(leg.local, from_tag)),
+            ("To", _tagged(leg.remote, to_tag)),
+            ("Call-ID", dialog.call_id),
+            ("CSeq", f"{leg.last_cseq} {method}"),
+            *headers,
+        ],
+    )
+    for route in reversed(leg.routes):
+        message.prepend("Route", route)
+    return message
+
+
+def untagged(address: NameAddr) -> NameAddr:
+    """A From or To without its tag and other parameters."""
+    return attrs.evolve(address, params=())
+
+
+def _tagged(address: NameAddr, tag: str) -> str:
+    return f"{address};tag={tag}" if tag else str(address)
+
+
+def _shifted_rack(value: str, offset: int) -> str:
+    """RAck repeats the CSeq number of the INVITE it belongs to (RFC 3262 section 7.2)."""
+    rseq, _, rest = value.partition(" ")
+    number, _, method = rest.strip().partition(" ")
+    return f"{rseq} {int(number) + offset} {method.strip()}" if number.isdigit() else value

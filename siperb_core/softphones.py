@@ -1,0 +1,182 @@
+"""Softphones: who they are, where they are, and whether they may.
+
+A softphone REGISTERs over a WebSocket and is then known by that flow: requests on it count as that device's, and calls
+to the device go out on it, since the Contact a browser writes cannot be reached in any other way (RFC 7118 section 5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import structlog
+
+from siperb_core.entries.model import Device
+from siperb_core.events import RegistrationEvent
+from siperb_core.signalling import Signalling
+from siperb_core.sip import Flow, Message
+from siperb_core.sip.digest import DigestServer
+from siperb_core.sip.registrar import Binding, BindingChange, Registrar
+from siperb_core.sip.transaction import ServerTransaction
+from siperb_core.store import Store
+
+log = structlog.get_logger()
+
+WEBSOCKET = frozenset({"ws", "wss"})
+
+
+class SoftphoneHost(Protocol):
+    """What softphones need of the gateway around them."""
+
+    signalling: Signalling
+    store: Store
+
+    def device(self, name: str) -> Device | None:
+        """The configured device of that name."""
+
+    def device_secret(self, name: str) -> str | None:
+        """Its password, from whichever plugin knows it."""
+
+    def registration_event(self, event: RegistrationEvent) -> None:
+        """Tell the plugins."""
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+
+
+class Softphones:
+    """Registrar and authenticator of the devices in the configuration."""
+
+    def __init__(self, host: SoftphoneHost, digest: DigestServer, registrar: Registrar) -> None:
+        self._host = host
+        self._digest = digest
+        self._registrar = registrar
+        self._devices: dict[Flow, Device] = {}
+
+    # ---- who sends this?
+
+    def device_of(self, flow: Flow) -> Device | None:
+        """The device whose REGISTER was authenticated on this flow."""
+        return self._devices.get(flow)
+
+    def authenticated(self, transaction: ServerTransaction, request: Message) -> Device | None:
+        """The device a request comes from; None when it was challenged or refused, and the answer has gone out."""
+        device = self._devices.get(transaction.flow) or self._by_digest(
+            transaction, request, "Proxy-Authorization", 407, "Proxy-Authenticate"
+        )
+        if device is None:
+            return None
+        if request.from_.parsed_uri.user != device.name:
+            self._host.signalling.refuse(transaction, 403, "From Is Not This Device")
+            return None
+        return device
+
+    def _by_digest(
+        self, transaction: ServerTransaction, request: Message, header: str, status: int, challenge: str
+    ) -> Device | None:
+        host = self._host
+        now = host.now()
+        stale = False
+        for value in request.get_all(header):
+            result = self._digest.verify(value, method=request.method, secret_of=host.device_secret, now=now)
+            device = host.device(result.username) if result.ok else None
+            if device is not None:
+                return device
+            stale = stale or result.stale
+            if not result.stale:
+                log.warning(
+                    "auth.failed", source=transaction.flow.remote[0], user=result.username, reason=result.reason
+                )
+        headers = [(challenge, value) for value in self._digest.challenge(now, stale=stale)]
+        host.signalling.challenge(transaction, status, headers)
+        return None
+
+    # ---- REGISTER
+
+    def register(self, transaction: ServerTransaction, request: Message) -> None:
+        """Answer a softphone's REGISTER: challenge it, bind its contact, and answer once the binding is on disk."""
+        host = self._host
+        device = self._by_digest(transaction, request, "Authorization", 401, "WWW-Authenticate")
+        if device is None:
+            return
+        if request.to.parsed_uri.user != device.name:
+            host.signalling.refuse(transaction, 403, "To Is Not This Device")
+            return
+        flow = transaction.flow
+        result = self._registrar.register(request, device.name, flow, host.now())
+        if result.response.status < 300:
+            self._devices[flow] = device
+        self._publish(result.changed, then=lambda: host.signalling.respond(transaction, result.response))
+
+    def _publish(self, changes: list[BindingChange], then: Callable[[], None] | None = None) -> None:
+        host = self._host
+        for change in changes:
+            binding = change.binding
+            key = f"{binding.instance};{binding.reg_id}" if binding.instance else binding.contact
+            if change.what == "removed":
+                host.store.delete_binding(binding.aor, key)
+            else:
+                host.store.put_binding(binding.aor, key, _as_stored(binding), binding.expires_at)
+            device = host.device(binding.aor)
+            user = device.user if device else ""
+            if change.what != "refreshed":
+                log.info(f"registration.{change.what}", device=binding.aor, user=user)
+            host.registration_event(RegistrationEvent(change.what, host.now(), binding.aor, user, binding.contact))
+        if then is not None:
+            if changes:
+                host.store.write([], then)
+            else:
+                then()
+
+    def flow_closed(self, flow: Flow) -> None:
+        """A closed socket drops its bindings: nobody can be reached there any more."""
+        self._devices.pop(flow, None)
+        self._publish(self._registrar.drop_flow(flow))
+
+    def expire(self) -> None:
+        """Drop what has run out."""
+        self._publish(self._registrar.expire(self._host.now()))
+
+    # ---- where is this device?
+
+    def bindings(self, device: str) -> list[Binding]:
+        """Contacts of a device that can be reached now."""
+        return [binding for binding in self._registrar.bindings(device) if binding.flow is not None]
+
+    def flow_of(self, device: str) -> Flow | None:
+        """The flow of the device's newest binding."""
+        bindings = self.bindings(device)
+        return max(bindings, key=lambda binding: binding.registered_at).flow if bindings else None
+
+    def as_json(self, devices: tuple[Device, ...]) -> list[dict[str, Any]]:
+        """`siperb show registrations`."""
+        now = self._host.now()
+        return [
+            {
+                "device": device.name,
+                "user": device.user,
+                "contact": binding.contact,
+                "transport": binding.flow.transport,
+                "remote": "{}:{}".format(*binding.flow.remote),
+                "user_agent": binding.user_agent,
+                "instance": binding.instance,
+                "expires_in": max(0, round(binding.expires_at - now)),
+                "latency_ms": getattr(binding.flow, "latency_ms", None),
+            }
+            for device in devices
+            for binding in self.bindings(device.name)
+            if binding.flow is not None
+        ]
+
+
+def _as_stored(binding: Binding) -> dict[str, Any]:
+    return {
+        "contact": binding.contact,
+        "instance": binding.instance,
+        "reg_id": binding.reg_id,
+        "call_id": binding.call_id,
+        "cseq": binding.cseq,
+        "user_agent": binding.user_agent,
+        "path": list(binding.path),
+        "registered_at": binding.registered_at,
+    }
