@@ -1,0 +1,81 @@
+// Where the phone gets what it needs to know: the server, the page's address, and what this browser remembers.
+
+const KEY = 'siperb.phone';
+
+/** What this browser remembers between visits: preferences, and the account if its owner asked for it. */
+export class Memory {
+  #data;
+
+  constructor(storage = window.localStorage) {
+    this.storage = storage;
+    try {
+      this.#data = JSON.parse(storage.getItem(KEY)) ?? {};
+    } catch {
+      this.#data = {}; // unreadable: begin anew
+    }
+  }
+
+  get(name, otherwise) {
+    return this.#data[name] ?? otherwise;
+  }
+
+  set(name, value) {
+    if (value === null) delete this.#data[name];
+    else this.#data[name] = value;
+    try {
+      this.storage.setItem(KEY, JSON.stringify(this.#data));
+    } catch {
+      // a full or forbidden storage only costs the memory
+    }
+  }
+}
+
+/** `{ws, domain}` as the gateway tells them. */
+export async function serverSettings() {
+  const answer = await fetch('/phone/settings.json', { cache: 'no-store' });
+  if (!answer.ok) throw new Error(`the gateway answered ${answer.status}`);
+  return answer.json();
+}
+
+/**
+ * The account the page was opened with, after the # (which no server sees): `#device=...&password=...`, or `#provision=TOKEN`,
+ * the secret part of a link made by `siperb device link`. The address is cleaned so that neither stays in the history.
+ */
+export async function accountFromAddress() {
+  const words = new URLSearchParams(location.hash.slice(1));
+  if (!words.has('device') && !words.has('provision')) return null;
+  history.replaceState(null, '', location.pathname + location.search);
+  if (words.has('device')) return { device: words.get('device'), password: words.get('password') ?? '' };
+  const answer = await fetch('/provision/' + encodeURIComponent(words.get('provision')), { cache: 'no-store' });
+  if (!answer.ok) throw new Error('This link is not valid any more. Ask for a new one.');
+  return accountFromProvisioning(await answer.json());
+}
+
+/** From the provisioning names of the gateway to an account. */
+export function accountFromProvisioning(p) {
+  const path = String(p.SipServerPath ?? '/ws');
+  const scheme = location.protocol === 'https:' || String(p.SipWssServer).startsWith('wss:') ? 'wss' : 'ws';
+  const server = String(p.SipWssServer ?? location.hostname).replace(/^wss?:\/\//, '').replace(/\/.*$/, '');
+  const port = p.SipWebsocketPort && !/:\d+$/.test(server) ? `:${p.SipWebsocketPort}` : '';
+  return {
+    device: String(p.SipUsername ?? ''),
+    password: String(p.SipPassword ?? ''),
+    domain: String(p.SipDomain ?? ''),
+    ws: `${scheme}://${server}${port}${path.startsWith('/') ? '' : '/'}${path}`,
+    name: String(p.profileName ?? ''),
+  };
+}
+
+/**
+ * The +sip.instance of this tab (RFC 5626): it lives as long as the tab, so that a reload replaces the old binding instead of
+ * leaving it to ring in the void, and two tabs ring both.
+ */
+export function instanceId(storage = window.sessionStorage) {
+  const name = KEY + '.instance';
+  let id = storage.getItem(name);
+  if (!id) {
+    id = crypto.randomUUID();
+    storage.setItem(name, id);
+  }
+  return id;
+}
