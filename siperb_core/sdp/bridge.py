@@ -18,6 +18,7 @@ from siperb_core.sdp.codecs import (
     Numbers,
     codec_named,
     formats_of,
+    formats_under,
     names_of,
     numbered,
     numbers_with,
@@ -207,7 +208,7 @@ class Bridge:
             leg = attrs.evolve(
                 leg, identity=attrs.evolve(leg.identity, ufrag=identity.ufrag, password=identity.password)
             )
-        formats = formats_of(media)
+        formats = formats_of(media, formats_under(leg.numbers))
         leg = attrs.evolve(
             leg,
             lines=lines_of(description),
@@ -248,7 +249,7 @@ class Bridge:
         index = find_audio(description, peer.PROTOCOLS, who="the PBX", wanted="plain RTP (RTP/AVP)", usual=before.audio)
         media = description.media[index]
         remote = peer.read_peer(description, media)
-        formats = formats_of(media)
+        formats = formats_of(media, formats_under(before.numbers))
         offered = self._pairing.client_offer(self._peer_names(formats), state.client_codec)
         if not offered:
             raise self._no_common_codec("the PBX offers", formats, self._bridged_peers())

@@ -77,7 +77,7 @@ def _codec(rtpmap: str, fmtp: str) -> Codec | None:
 def formats_of(media: Media, ours: Iterable[Format] = ()) -> tuple[Format, ...]:
     """The codecs of an audio section, in its order; numbers that nothing explains are left out.
 
-    A number without rtpmap is a static one, or one of `ours`, which an answer need not explain again.
+    A number without rtpmap is one of `ours`, which were explained before, or else a static one.
     """
     names: dict[str, str] = {}
     for value in media.get_all("rtpmap"):
@@ -133,8 +133,19 @@ def describe(data: bytes) -> tuple[str, ...]:
     return tuple(names)
 
 
+def formats_under(numbers: Numbers) -> tuple[Format, ...]:
+    """The codecs of a leg's numbers, for devices that explain a number once and then no more."""
+    return tuple(
+        Format(
+            number,
+            telephone_event(clock) if name == "telephone-event" else attrs.evolve(codec_named(name), clock=clock),
+        )
+        for (name, clock), number in numbers.items()
+    )
+
+
 def numbers_with(numbers: Numbers, formats: Iterable[Format]) -> Numbers:
-    """A leg's numbers after a description: what it says is valid from now on, a number it reuses is another's no more."""
+    """A leg's numbers after a description: what it says is valid from now on, a number it reuses has one meaning."""
     fresh: dict[tuple[str, int], int] = {}
     for entry in formats:
         fresh.setdefault(entry.key, entry.payload_type)

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import ipaddress
+
 import attrs
 
 from siperb_core.sdp.pairing import CodecPolicy
+
+
+def _is_address(_: object, attribute: attrs.Attribute[str], value: str) -> None:
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        raise ValueError(f"{attribute.name}: {value!r} is not an IP address") from None
 
 
 @attrs.frozen
 class BridgeSettings:
     """One call's settings, the same for all its branches."""
 
-    address: str  # IP of the softphones' leg: c= line and candidate
-    peer_address: str  # IP of the PBX's leg
+    address: str = attrs.field(validator=_is_address)  # IP of the softphones' leg: c= line and candidate
+    peer_address: str = attrs.field(validator=_is_address)  # IP of the PBX's leg
     peer_port: int  # RTP; RTCP is on the next one
     peer_ssrc: int  # of the packets the gateway sends to the PBX
     fingerprint: tuple[str, str]  # of the gateway's certificate: ("sha-256", "AA:BB:...")
@@ -26,9 +35,9 @@ class BridgeSettings:
     codec_policy: CodecPolicy = "opus-first"
     transcodable: frozenset[tuple[str, str]] = frozenset()  # (source, target) names, one pair for each direction
     symmetric: bool = True  # learn the PBX's RTP source from its first packet
-    extra_addresses: tuple[
-        str, ...
-    ] = ()  # further IPs the softphones' ports can be reached at: one more candidate each
+    extra_addresses: tuple[str, ...] = attrs.field(  # more IPs of the softphones' ports: one more candidate each
+        default=(), validator=attrs.validators.deep_iterable(_is_address)
+    )
 
 
 @attrs.frozen
