@@ -1,0 +1,157 @@
+"""The PBX's leg in a worker: plain RTP on one socket, RTCP on the next, and who may be heard on them."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import time
+from collections.abc import Callable
+from typing import Final
+
+from siperb_core.media.client_leg import BATCH, MAX_DATAGRAM
+from siperb_core.media.ice import Address
+from siperb_core.rtp.packet import HEADER_SIZE
+from siperb_core.sdp.plan import PeerLeg
+
+PROOF_PACKETS: Final = 3  # from a host SDP does not name: packets of one source before it is believed
+SETTLING: Final = 2.0  # seconds in which SDP's own address still takes precedence over a learned one
+
+
+class PeerConnection:
+    """Sends to the address SDP names or, where the plan says `symmetric`, to the one the PBX's packets come from (RFC 4961).
+
+    The source is learned once and then locked: it changes only when the plan names another remote address. Everybody else is dropped.
+    """
+
+    def __init__(
+        self,
+        rtp: socket.socket,
+        rtcp: socket.socket,
+        *,
+        on_rtp: Callable[[bytes, float], None],
+        on_rtcp: Callable[[bytes, float], None],
+    ) -> None:
+        self.rtp, self.rtcp = rtp, rtcp
+        self.leg: PeerLeg | None = None
+        self.remote: Address | None = None  # where we send, None until it is known
+        self.filtered = 0
+        self.send_errors = 0
+        self._rtcp_remote: Address | None = None
+        self._locked = False
+        self._learned_at = 0.0
+        self._claim: tuple[Address, bytes] | None = None
+        self._claims = 0
+        self._on_rtp, self._on_rtcp = on_rtp, on_rtcp
+
+    def apply(self, leg: PeerLeg) -> None:
+        """Take over the plan's addresses; a source that was learned is kept while SDP's address stays the same."""
+        before = self.leg
+        self.leg = leg
+        if (
+            before is not None
+            and before.remote == leg.remote
+            and before.symmetric == leg.symmetric
+            and before.remote_rtcp == leg.remote_rtcp
+        ):
+            return
+        self.remote = _sendable(leg.remote)
+        self._rtcp_remote = _sendable(leg.remote_rtcp) or _above(self.remote)
+        self._locked = not leg.symmetric
+        self._claim, self._claims, self._learned_at = None, 0, 0.0
+
+    def readable(self) -> None:
+        """Take RTP that has come, up to a batch, without waiting."""
+        receive = self.rtp.recvfrom
+        now = time.monotonic()
+        for _ in range(BATCH):
+            try:
+                data, source = receive(MAX_DATAGRAM)
+            except BlockingIOError:
+                return
+            except OSError:  # the answer to an earlier sending: port unreachable
+                continue
+            if source != self.remote or not self._locked:
+                source = source[:2]
+                if source != self.remote or not self._locked:
+                    if not self._admit(data, source, now):
+                        self.filtered += 1
+                        continue
+            self._on_rtp(data, now)
+
+    def rtcp_readable(self) -> None:
+        """Take RTCP that has come; only from the host RTP goes to."""
+        now = time.monotonic()
+        for _ in range(BATCH):
+            try:
+                data, source = self.rtcp.recvfrom(MAX_DATAGRAM)
+            except BlockingIOError:
+                return
+            except OSError:
+                continue
+            known = {a[0] for a in (self.remote, self._rtcp_remote) if a is not None}
+            if source[0] in known:
+                self._on_rtcp(data, now)
+            else:
+                self.filtered += 1
+
+    def _admit(self, data: bytes, source: Address, now: float) -> bool:
+        """Decide on a packet whose source is not, or not yet, locked."""
+        leg = self.leg
+        if leg is None or not leg.symmetric or leg.remote is None or leg.stream is None:
+            return False
+        if (
+            len(data) < HEADER_SIZE
+            or data[0] >> 6 != 2
+            or data[1] & 0x7F not in (leg.stream.receive, leg.stream.dtmf_receive)
+        ):
+            return False
+        if self._locked:
+            # A learned address gives way to SDP's own, if that speaks soon after.
+            if source != leg.remote or now - self._learned_at > SETTLING:
+                return False
+        elif source != leg.remote and source[0] != leg.remote[0]:
+            claim = (source, data[8:12])
+            self._claims = self._claims + 1 if claim == self._claim else 1
+            self._claim = claim
+            if self._claims < PROOF_PACKETS:
+                return False
+        self._locked, self._learned_at = True, now
+        self.remote = source
+        if source == leg.remote:
+            self._learned_at = 0.0
+            self._rtcp_remote = _sendable(leg.remote_rtcp) or _above(source)
+        else:
+            self._rtcp_remote = _above(source)
+        return True
+
+    def send(self, packet: bytes) -> None:
+        """Send an RTP packet."""
+        if self.remote is not None:
+            try:
+                self.rtp.sendto(packet, self.remote)
+            except OSError:
+                self.send_errors += 1
+
+    def send_rtcp(self, packet: bytes) -> None:
+        """Send an RTCP packet."""
+        if self._rtcp_remote is not None:
+            try:
+                self.rtcp.sendto(packet, self._rtcp_remote)
+            except OSError:
+                self.send_errors += 1
+
+    def close(self) -> None:
+        """Close both sockets."""
+        self.rtp.close()
+        self.rtcp.close()
+
+
+def _sendable(address: Address | None) -> Address | None:
+    """None for the addresses old phones put on hold with: 0.0.0.0, port 0 (RFC 3264 section 8.4)."""
+    if address is None or not address[1] or ipaddress.ip_address(address[0]).is_unspecified:
+        return None
+    return address[0], address[1]
+
+
+def _above(address: Address | None) -> Address | None:
+    return None if address is None or address[1] == 65535 else (address[0], address[1] + 1)

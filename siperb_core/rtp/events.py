@@ -1,0 +1,58 @@
+"""telephone-event, DTMF in RTP (RFC 4733)."""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+import attrs
+
+from siperb_core.rtp.packet import RtpError
+
+DIGITS: Final = "0123456789*#ABCD"
+MAX_DURATION: Final = 0xFFFF
+
+_EVENT = struct.Struct("!BBH")
+
+
+@attrs.frozen
+class TelephoneEvent:
+    """The payload of one telephone-event packet (section 2.3). `duration` is in units of the event's RTP clock; `volume` in -dBm0."""
+
+    event: int
+    end: bool
+    volume: int
+    duration: int
+
+    @property
+    def digit(self) -> str:
+        """The key that was pressed, or nothing when the event is no key of a telephone."""
+        return DIGITS[self.event] if self.event < len(DIGITS) else ""
+
+
+def parse_event(payload: bytes) -> TelephoneEvent:
+    """Read a telephone-event payload. Raises RtpError when it is too short."""
+    if len(payload) < _EVENT.size:
+        raise RtpError("telephone-event shorter than four octets")
+    event, flags, duration = _EVENT.unpack_from(payload)
+    return TelephoneEvent(event, flags > 0x7F, flags & 0x3F, duration)
+
+
+def build_event(event: TelephoneEvent) -> bytes:
+    """Write a telephone-event payload."""
+    return _EVENT.pack(event.event, (0x80 if event.end else 0) | event.volume, event.duration)
+
+
+def rescale_event(payload: bytes, source_clock: int, target_clock: int) -> tuple[bytes, int]:
+    """Bring an event's duration to another RTP clock.
+
+    Returns the new payload and by how many ticks of the target clock its packet's timestamp lies after the event's start: an event
+    whose duration no longer fits 16 bits is cut into segments (section 2.5.1.3), each starting where the one before it ends.
+    Raises RtpError on a payload that is too short.
+    """
+    event = parse_event(payload)
+    if source_clock == target_clock:
+        return payload[: _EVENT.size], 0
+    duration = event.duration * target_clock // source_clock
+    segments = max(duration - 1, 0) // MAX_DURATION
+    return build_event(attrs.evolve(event, duration=duration - segments * MAX_DURATION)), segments * MAX_DURATION
