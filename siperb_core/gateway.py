@@ -26,7 +26,7 @@ from siperb_core.entries.lifecycle import Entries, LoadedConnection
 from siperb_core.entries.model import Device, Entry, GatewayConfig, Listen, routes_of
 from siperb_core.entries.source import LoadResult, load
 from siperb_core.events import CallEvent, RegistrationEvent
-from siperb_core.media import MediaPool
+from siperb_core.media.pool import MediaPool
 from siperb_core.operations import Operations
 from siperb_core.plugins import Plugins, load_plugins
 from siperb_core.routing import Explanation

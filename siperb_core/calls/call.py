@@ -23,7 +23,17 @@ from siperb_core.entries.model import Entry
 from siperb_core.events import CallEvent
 from siperb_core.sdp import SdpError
 from siperb_core.sip import Flow, Message, response_to
-from siperb_core.sip.dialog import Dialog, Leg, Side, carry_request, carry_response, other, own_request, untagged
+from siperb_core.sip.dialog import (
+    Dialog,
+    Leg,
+    Side,
+    carry_request,
+    carry_response,
+    other,
+    own_ack,
+    own_request,
+    untagged,
+)
 from siperb_core.sip.proxy import COMPLETED_ELSEWHERE, ResponseContext
 from siperb_core.sip.transaction import ServerTransaction
 
@@ -109,6 +119,7 @@ class Call:
         self._destinations: Destinations | None = None
         self._cancelled = False
         self._answered: Dialog | None = None
+        self._success: Message | None = None
         self._saved = False
         self._offer_in_request = bool(request.body)
         self.over = False
@@ -220,7 +231,8 @@ class Call:
             return
         if self._answered is not None or self.server is None or self.over:
             if dialog is self._answered and not self.over:
-                self._retransmit(branch, response)
+                # The callee has not seen the ACK: the caller, seeing the 2xx again, repeats it (section 16.7 step 5).
+                self._send_success()
             else:
                 self._end_late(dialog, branch)
             return
@@ -239,23 +251,20 @@ class Call:
             self.record.device = dialog.callee.device
         self.record.answer(self.host.now())
         self.announce("answered")
-        carried = self._carried(response, sdp)
-        self.host.save_dialog(self.token, self.as_json(), lambda: self._saved_then(carried))
+        self._keep(self._carried(response, sdp))
 
-    def _saved_then(self, response: Message) -> None:
+    def _keep(self, success: Message) -> None:
+        """The 2xx leaves when the dialog is on disk."""
+        self._success = success
+        self.host.save_dialog(self.token, self.as_json(), self._send_success_first)
+
+    def _send_success_first(self) -> None:
         self._saved = True
-        if self.server is not None:
-            self.host.signalling.respond(self.server, response)
+        self._send_success()
 
-    def _retransmit(self, branch: Branch, response: Message) -> None:
-        """The callee has not seen the ACK: pass its 2xx on again, the caller will repeat the ACK (section 16.7 step 5)."""
-        if not self._saved:
-            return
-        try:
-            sdp = self._map_response(branch, response)
-        except SdpError:
-            return
-        self._forward(response, sdp)
+    def _send_success(self) -> None:
+        if self._saved and self.server is not None and self._success is not None:
+            self.host.signalling.respond(self.server, self._success.copy())
 
     def _on_other_success(self, branch: Branch, response: Message) -> None:
         self._context.final(branch.name, response)
@@ -269,7 +278,7 @@ class Call:
             return
         dialog.confirmed = True
         self._answered = dialog
-        self.host.save_dialog(self.token, self.as_json(), lambda: self._saved_then(carried))
+        self._keep(carried)
 
     def on_final(self, branch: Branch, response: Message) -> None:
         """A branch has failed."""
@@ -413,18 +422,7 @@ class Call:
 
     def _end_late(self, dialog: Dialog, branch: Branch) -> None:
         """A 2xx nobody waits for: acknowledge it, then BYE (section 13.2.2.4, 16.7 step 5)."""
-        ack = Message.request(
-            "ACK",
-            dialog.callee.target,
-            [
-                ("Max-Forwards", "70"),
-                ("From", f"{dialog.callee.local};tag={dialog.caller_tag}"),
-                ("To", f"{dialog.callee.remote};tag={dialog.callee_tag}"),
-                ("Call-ID", dialog.call_id),
-                ("CSeq", f"{dialog.callee.invite_cseq} ACK"),
-            ],
-        )
-        self.host.signalling.acknowledge(ack, branch.flow)
+        self.host.signalling.acknowledge(own_ack(dialog), branch.flow)
         self._send_bye(dialog, "callee", [("Reason", COMPLETED_ELSEWHERE)])
         self.dialogs.pop(dialog.callee_tag, None)
 

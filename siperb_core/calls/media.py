@@ -10,7 +10,9 @@ import secrets
 from collections.abc import Callable
 from typing import Any, Literal
 
-from siperb_core.media import MediaEvent, MediaSession, MediaUnavailableError, PortsExhaustedError
+from siperb_core.media.messages import MediaEvent
+from siperb_core.media.pool import MediaSession, MediaUnavailableError
+from siperb_core.media.ports import PortsExhaustedError
 from siperb_core.sdp import Bridge, LegIdentity
 from siperb_core.sip import Message
 

@@ -51,7 +51,7 @@ class Leg:
     """Header and value that the last INVITE was let in with; its ACK repeats it (section 22.1)."""
 
     def learn(self, message: Message) -> None:
-        """Take the remote target from a message of the far end: any request or 1xx/2xx that refreshes it (section 12.2)."""
+        """Take the remote target from a message of the far end that refreshes it (section 12.2)."""
         contacts = message.contacts
         if contacts and contacts[0].uri != "*":
             self.target = contacts[0].uri
@@ -119,7 +119,7 @@ def other(side: Side) -> Side:
 
 
 def carry_request(request: Message, to: Leg) -> Message:
-    """A request of one leg as the other leg gets it: in the dialog, or about to create one (then the To tag is empty).
+    """A request of one leg as the other leg gets it; one that is to create a dialog has no To tag yet.
 
     The CSeq number runs ahead by the leg's offset, RAck with it. Everything not named per leg stays byte for byte.
     """
@@ -156,8 +156,8 @@ def carry_request(request: Message, to: Leg) -> Message:
 def carry_response(response: Message, request: Message, contact: str) -> Message:
     """A response of one leg as the answer to `request`, which came in on the other leg.
 
-    Via, From, To, CSeq and Record-Route are the request's own (section 8.2.6); the tag in To is the far end's. `contact` is
-    our Contact on the leg of the request. A redirection keeps its Contacts: they are its content.
+    Via, From, To, CSeq and Record-Route are the request's own (section 8.2.6); the tag in To is the far end's. `contact`
+    is our Contact on the leg of the request. A redirection keeps its Contacts: they are its content.
     """
     carried = response.copy()
     for name in ("Via", "Record-Route"):
@@ -180,7 +180,7 @@ def carry_response(response: Message, request: Message, contact: str) -> Message
 
 
 def own_request(method: str, dialog: Dialog, to: Side, headers: Iterable[tuple[str, str]] = ()) -> Message:
-    """A request the gateway itself sends in a dialog, as if the other side had sent it: the BYE of a call whose media died."""
+    """A request the gateway itself sends in a dialog, as if the other side had sent it: a BYE, say."""
     leg = dialog.leg(to)
     from_tag, to_tag = dialog.caller_tag, dialog.callee_tag
     if to == "caller":
@@ -196,6 +196,25 @@ def own_request(method: str, dialog: Dialog, to: Side, headers: Iterable[tuple[s
             ("Call-ID", dialog.call_id),
             ("CSeq", f"{leg.last_cseq} {method}"),
             *headers,
+        ],
+    )
+    for route in reversed(leg.routes):
+        message.prepend("Route", route)
+    return message
+
+
+def own_ack(dialog: Dialog) -> Message:
+    """The ACK of a callee's 2xx that the gateway gives by itself, because no caller waits for it (section 13.2.2.4)."""
+    leg = dialog.callee
+    message = Message.request(
+        "ACK",
+        leg.target,
+        [
+            ("Max-Forwards", "70"),
+            ("From", _tagged(leg.local, dialog.caller_tag)),
+            ("To", _tagged(leg.remote, dialog.callee_tag)),
+            ("Call-ID", dialog.call_id),
+            ("CSeq", f"{leg.invite_cseq} ACK"),
         ],
     )
     for route in reversed(leg.routes):

@@ -22,26 +22,22 @@ class ResponseContext:
 
     open: set[str] = attrs.field(factory=set)
     finals: list[Message] = attrs.field(factory=list)
-    answered: bool = False
-    """A 2xx or 6xx was seen: no new branch may be started, those still open are to be cancelled."""
 
     def add(self, branch: str) -> None:
         """A branch was started."""
         self.open.add(branch)
 
     def final(self, branch: str, response: Message) -> None:
-        """A branch has its final response (a time-out counts as 408, a transport failure as 503: section 16.8, 16.9)."""
+        """A branch has its final response; a time-out counts as 408, a dead transport as 503 (section 16.8, 16.9)."""
         self.open.discard(branch)
-        if response.status < 300 or response.status >= 600:
-            self.answered = True
         if response.status >= 300:
             self.finals.append(response)
 
     def best(self) -> Message | None:
         """The response to send back once all branches are done without a 2xx; None when there is none at all.
 
-        A 6xx wins; otherwise the lowest class, and in it what the caller can act upon; 503 does not travel, since it would
-        speak for the gateway (section 16.7 step 6): the caller sees 500, unless it is the only thing there is to say.
+        A 6xx wins; otherwise the lowest class, and in it what the caller can act upon. Within a class a branch that did
+        not answer at all (408, 503) says less than one that did.
         """
         if not self.finals:
             return None

@@ -1,0 +1,227 @@
+"""A gateway's call layer between fake flows: what goes in is SIP, what comes out is SIP, and time is virtual."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+import trio
+from siperb_core.sip.registrar import Binding
+
+from siperb_core.calls import CallMedia, Calls
+from siperb_core.entries.contract import Claim, Credentials, OutboundCall, OutboundLeg, Refusal, Source, Target
+from siperb_core.entries.lifecycle import LoadedConnection
+from siperb_core.entries.model import Entry
+from siperb_core.events import CallEvent
+from siperb_core.signalling import Signalling
+from siperb_core.sip import Flow, Message, parse, response_to
+from siperb_core.sip.dialog import Leg
+from siperb_core.sip.transaction import ServerTransaction
+
+
+class FakeFlow:
+    """A flow whose far end is the test."""
+
+    def __init__(self, transport: str, remote: tuple[str, int]) -> None:
+        self.transport = transport
+        self.reliable = transport != "udp"
+        self.remote = remote
+        self.local = ("192.0.2.1", 5060)
+        self.sent_by = "192.0.2.1:5060"
+        self.sent: deque[Message] = deque()
+        self.dead = False
+
+    def send(self, data: bytes) -> None:
+        if self.dead:
+            raise OSError("flow is dead")
+        self.sent.append(parse(data))
+
+    def next(self) -> Message:
+        """The next message the gateway sent here."""
+        return self.sent.popleft()
+
+    def next_of(self, what: str | int) -> Message:
+        """The next of a method or a status, others before it passed over."""
+        while True:
+            message = self.next()
+            if what in (message.method, message.status):
+                return message
+
+
+@attrs.define
+class FakeConnection:
+    """A connection with a fixed way out."""
+
+    flow: FakeFlow
+    credentials: Credentials | None = None
+    refusal: Refusal | None = None
+
+    def outbound_leg(self, call: OutboundCall) -> OutboundLeg | Refusal:
+        return self.refusal or OutboundLeg(
+            target=Target("pbx.example", flow=self.flow),
+            request_uri=f"sip:{call.number}@pbx.example",
+            from_uri="sip:200@pbx.example",
+            to_uri=f"sip:{call.number}@pbx.example",
+            credentials=self.credentials,
+        )
+
+    def claims(self, request: Message, source: Source) -> Claim | None:
+        return None
+
+    def answer(self, request: Message, source: Source) -> Message | None:
+        return None
+
+
+class World:
+    """The call layer's host, and its request user."""
+
+    domain = "gw.example"
+
+    def __init__(self) -> None:
+        self.signalling = Signalling()
+        self.signalling.user = self
+        self.calls = Calls(self)
+        self.candidates: list[LoadedConnection] = []
+        self.bindings: list[Binding] = []
+        self.entry = Entry("office", "fake")
+        self.events: list[CallEvent] = []
+        self.saved: dict[str, Mapping[str, Any]] = {}
+        self.dead: set[Flow] = set()
+        self.media: Callable[[Entry, str, Flow, Flow], CallMedia | None] = lambda *_: None
+
+    def connect(self, name: str, flow: FakeFlow, *, failover: bool = False, **more: Any) -> None:
+        entry = Entry(name, "fake", failover=failover)
+        self.candidates.append(LoadedConnection(entry, None, FakeConnection(flow, **more)))  # type: ignore[arg-type]
+
+    def bind(self, device: str, flow: FakeFlow) -> None:
+        self.bindings.append(
+            Binding(
+                aor=device,
+                contact=f"sip:{device}@abc.invalid;transport=ws",
+                instance="",
+                reg_id="",
+                call_id="x",
+                cseq=1,
+                expires_at=1e12,
+                flow=flow,
+                user_agent="",
+                path=(),
+                registered_at=0,
+            )
+        )
+
+    # RequestUser
+
+    def on_request(self, transaction: ServerTransaction, request: Message) -> None:
+        if request.to_tag:
+            self.calls.on_request(transaction, request)
+        elif transaction.flow.transport == "ws":
+            self.calls.outbound(transaction, self.candidates, user="alice", device="alice")
+        else:
+            self.calls.inbound(transaction, self.entry, self.bindings, "alice")
+
+    def on_ack(self, request: Message, flow: Flow) -> None:
+        self.calls.on_ack(request)
+
+    def on_stray_response(self, response: Message, flow: Flow) -> None:
+        raise AssertionError("stray response")
+
+    def on_flow_closed(self, flow: Flow, reason: str) -> None:
+        self.calls.on_flow_closed(flow)
+
+    # CallHost
+
+    def flow_to(self, target: Target, then: Callable[[Flow | None], None]) -> None:
+        then(target.flow)
+
+    def leg_flow(self, leg: Leg) -> Flow | None:
+        return None if leg.flow in self.dead else leg.flow
+
+    def contact(self, token: str, flow: Flow) -> str:
+        return f"<sip:{token}@{flow.sent_by}>"
+
+    def open_media(self, entry: Entry, call_id: str, client: Flow, peer: Flow) -> CallMedia | None:
+        return self.media(entry, call_id, client, peer)
+
+    def save_dialog(self, token: str, data: dict[str, Any], then: Callable[[], None]) -> None:
+        self.saved[token] = data
+        then()
+
+    def forget_dialog(self, token: str) -> None:
+        self.saved.pop(token, None)
+
+    def announce(self, event: CallEvent) -> None:
+        self.events.append(event)
+
+    def now(self) -> float:
+        return trio.current_time()
+
+
+class EndPoint:
+    """A user agent written out by hand: it knows only its own dialog."""
+
+    def __init__(self, world: World, flow: FakeFlow, user: str) -> None:
+        self.world = world
+        self.flow = flow
+        self.contact = f"<sip:{user}@{user}.invalid;transport={flow.transport}>"
+        self.uri = f"sip:{user}@gw.example"
+        self.tag = f"tag-{user}"
+        self.remote = ""  # From/To of the other side with its tag
+        self.local = f"<{self.uri}>;tag={self.tag}"
+        self.target = ""
+        self.call_id = f"call-{user}"
+        self.cseq = 1
+        self._branch = 0
+
+    def deliver(self, message: Message) -> None:
+        self.world.signalling.received(bytes(message), self.flow)
+
+    def request(self, method: str, *headers: tuple[str, str], body: bytes = b"", cseq: int | None = None) -> Message:
+        """A request of this end; `cseq` for ACK and CANCEL, which repeat one."""
+        self._branch += 1
+        if cseq is None:
+            self.cseq += 1
+        protocol = f"SIP/2.0/{self.flow.transport.upper()}"
+        message = Message.request(
+            method,
+            self.target,
+            [
+                ("Via", f"{protocol} {self.flow.remote[0]};branch=z9hG4bK{self.tag}{self._branch}"),
+                ("Max-Forwards", "70"),
+                ("From", self.local),
+                ("To", self.remote),
+                ("Call-ID", self.call_id),
+                ("CSeq", f"{cseq or self.cseq} {method}"),
+                *([] if method in ("BYE", "CANCEL") else [("Contact", self.contact)]),
+                *headers,
+            ],
+            body,
+        )
+        self.deliver(message)
+        return message
+
+    def invite(self, number: str, *headers: tuple[str, str], body: bytes = b"", method: str = "INVITE") -> Message:
+        """Open a dialog."""
+        self.target = f"sip:{number}@gw.example"
+        self.remote = f"<{self.target}>"
+        return self.request(method, *headers, body=body)
+
+    def respond(self, request: Message, status: int, *headers: tuple[str, str], body: bytes = b"") -> Message:
+        """Answer a request the gateway sent here."""
+        extra = [("Contact", self.contact), *headers]
+        message = response_to(request, status, to_tag=self.tag, headers=extra, body=body)
+        if status < 300 and request.contacts:
+            self.target = request.contacts[0].uri
+            self.local, self.remote = message.get("To") or "", request.get("From") or ""
+            self.call_id = request.call_id
+        self.deliver(message)
+        return message
+
+    def learn(self, response: Message) -> Message:
+        """Take the dialog from a response to `invite`."""
+        self.remote = response.get("To") or ""
+        if response.contacts:
+            self.target = response.contacts[0].uri
+        return response
