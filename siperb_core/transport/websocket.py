@@ -1,0 +1,298 @@
+"""SIP over WebSocket for softphones (RFC 7118): ws, and wss on TLS."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from typing import TYPE_CHECKING
+
+import structlog
+import trio
+from wsproto.connection import Connection as FrameConnection
+from wsproto.connection import ConnectionType
+from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
+from wsproto.utilities import LocalProtocolError, RemoteProtocolError
+
+from siperb_core.transport.accepting import accept
+from siperb_core.transport.address import OwnAddress, bind
+from siperb_core.transport.connection import Connection, reason_of
+from siperb_core.transport.tls import ServerCertificate
+from siperb_core.transport.websocket_handshake import Handshake, Refused, refusal
+
+if TYPE_CHECKING:
+    from siperb_core.entries.model import Listen
+    from siperb_core.sip import Flow
+    from siperb_core.transport.contract import Receiver, TlsOptions
+
+HANDSHAKE_SECONDS = 5.0
+MAX_MESSAGE = 64 * 1024
+MAX_CONNECTIONS = 20_000
+MESSAGES_PER_SECOND = 100.0
+MESSAGES_BURST = 200.0
+PING_SECONDS = 25.0
+"""Silence after which the client is asked whether it is there; a browser that was closed or lost its network says
+nothing.
+"""
+PONG_SECONDS = 20.0
+SWEEP_SECONDS = 5.0
+
+# RFC 6455 section 7.4.1
+GOING_AWAY = 1001
+POLICY_VIOLATION = 1008
+TOO_BIG = 1009
+
+_BLANK = b" \r\n\t\0"
+
+log = structlog.get_logger(__name__)
+
+
+class WebSocketFlow(Connection):
+    """One softphone's WebSocket. A flow is equal to itself alone."""
+
+    __slots__ = ("_asked", "_budget", "_frames", "_listener", "_refilled", "local", "remote")
+
+    reliable = True
+
+    def __init__(self, listener: WebSocketListener, sock: socket.socket) -> None:
+        super().__init__(sock, listener.spawn, opened=True)
+        self._listener = listener
+        self.remote: tuple[str, int] = sock.getpeername()[:2]
+        self.local: tuple[str, int] = sock.getsockname()[:2]
+        self._frames: FrameConnection | None = None
+        self._asked = False
+        self._budget = MESSAGES_BURST
+        self._refilled = self.heard
+
+    def __repr__(self) -> str:
+        return f"<{self.transport} flow {self.remote[0]} {self.remote[1]}>"
+
+    @property
+    def transport(self) -> str:
+        """`ws` or `wss`."""
+        return self._listener.transport
+
+    @property
+    def sent_by(self) -> str:
+        """Our `host:port` as the peer should see it."""
+        return self._listener.own.sent_by(self.local[0])
+
+    def send(self, data: bytes) -> None:
+        """Send one SIP message as one frame: text, or binary where it is not UTF-8. Raises OSError when the socket is
+        dead.
+        """
+        if self._frames is None:
+            raise BrokenPipeError("the WebSocket is not open")
+        try:
+            event: TextMessage | BytesMessage = TextMessage(data.decode())
+        except UnicodeDecodeError:
+            event = BytesMessage(data)
+        try:
+            self.write(self._frames.send(event))
+        except LocalProtocolError as error:
+            raise BrokenPipeError("the WebSocket is closing") from error
+
+    async def open(self) -> bool:
+        """Do the handshakes; False where the client was refused or gave up. Raises OSError, trio.TooSlowError."""
+        handshake = Handshake(self._listener.path, self._listener.origins)
+        with trio.fail_after(HANDSHAKE_SECONDS):
+            if self._listener.certificate is not None:
+                await self.secure(self._listener.certificate.context(), server_side=True)
+            try:
+                while data := await self.read():
+                    if (accepted := handshake.feed(data)) is not None:
+                        self.write(accepted.response)
+                        self._frames = FrameConnection(
+                            ConnectionType.SERVER, extensions=[], trailing_data=accepted.trailing
+                        )
+                        return True
+                return False
+            except Refused as refused:
+                self.write(refusal(refused))
+                log.info("websocket.refused", source=self.remote[0], status=refused.status, reason=refused.why)
+        await self.linger()
+        return False
+
+    async def run(self, receiver: Receiver) -> str:
+        """Deliver messages until the end; the reason."""
+        assert self._frames is not None
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            # wsproto gives what it has of a message, so that no buffer grows with what a frame's header promises.
+            try:
+                for event in self._frames.events():
+                    if isinstance(event, TextMessage | BytesMessage):
+                        part = event.data.encode() if isinstance(event, TextMessage) else bytes(event.data)
+                        size += len(part)
+                        if size > MAX_MESSAGE:
+                            return await self._close(TOO_BIG, "message too big")
+                        parts.append(part)
+                        if event.frame_finished and not self._within_rate():
+                            return await self._close(POLICY_VIOLATION, "too many messages")
+                        if event.message_finished:
+                            whole = b"".join(parts)
+                            parts, size = [], 0
+                            self._deliver(whole, receiver)
+                    elif isinstance(event, Ping):
+                        if not self._within_rate():
+                            return await self._close(POLICY_VIOLATION, "too many messages")
+                        self.write(self._frames.send(event.response()))
+                    elif isinstance(event, CloseConnection):
+                        with contextlib.suppress(LocalProtocolError):
+                            self.write(self._frames.send(event.response()))
+                        await self.linger()
+                        return f"closed by the client ({event.code})"
+            except RemoteProtocolError as error:
+                return await self._close(int(getattr(error.event_hint, "code", 1002)), str(error))
+            data = await self.read()
+            self._asked = False
+            if not data:
+                return "connection lost"
+            self._frames.receive_data(data)
+
+    def _deliver(self, data: bytes, receiver: Receiver) -> None:
+        if data[:1] in (b"\r", b"\n", b" ", b"\0", b""):
+            stripped = data.lstrip(_BLANK)
+            if not stripped:
+                if data == b"\r\n\r\n":
+                    self.send(b"\r\n")  # RFC 7118 section 6, RFC 5626 section 3.5.1
+                return
+            data = stripped
+        try:
+            receiver.received(data, self)
+        except Exception:  # one bad message costs itself, never the socket
+            log.exception("transport.receiver_failed", transport=self.transport, source=self.remote[0])
+
+    def _within_rate(self) -> bool:
+        """A token bucket over frames: a client that floods costs its own connection."""
+        now = self.heard
+        self._budget = min(MESSAGES_BURST, self._budget + (now - self._refilled) * MESSAGES_PER_SECOND) - 1.0
+        self._refilled = now
+        return self._budget >= 0.0
+
+    async def _close(self, code: int, reason: str) -> str:
+        log.info("websocket.closed", source=self.remote[0], code=code, reason=reason)
+        self.say_goodbye(code, reason)
+        await self.linger()
+        return reason
+
+    def say_goodbye(self, code: int, reason: str) -> None:
+        """Send the close frame, if it can be sent at once."""
+        if self._frames is not None and self.ended is None:
+            with contextlib.suppress(OSError, LocalProtocolError):
+                self.write(self._frames.send(CloseConnection(code, reason[:100])))
+
+    def sweep(self, now: float) -> None:
+        """Called every few seconds: asks a silent client whether it is there, and ends it when it does not answer."""
+        if self._frames is None:
+            return
+        silent = now - self.heard
+        if silent >= PING_SECONDS + PONG_SECONDS and self._asked:
+            self.end("no answer to a ping")
+        elif silent >= PING_SECONDS and not self._asked:
+            self._asked = True
+            with contextlib.suppress(OSError, LocalProtocolError):
+                self.write(self._frames.send(Ping()))
+
+
+class WebSocketListener:
+    """A listening socket for softphones."""
+
+    def __init__(
+        self,
+        transport: str,
+        sock: socket.socket,
+        config: Listen,
+        receiver: Receiver,
+        external_address: str | None,
+        certificate: ServerCertificate | None,
+        nursery: trio.Nursery,
+    ) -> None:
+        self.transport = transport
+        self.local: tuple[str, int] = sock.getsockname()[:2]
+        self.path = config.path
+        self.origins = config.origins
+        self.certificate = certificate
+        self.own = OwnAddress(self.local, external_address, trio.current_time)
+        self.spawn = nursery.start_soon
+        self._receiver = receiver
+        self._flows: set[WebSocketFlow] = set()
+
+    def flow_to(self, host: str, port: int, tls: TlsOptions | None = None) -> Flow:
+        """Raises ValueError: it is always the softphone that connects."""
+        raise ValueError(f"a WebSocket to {host} cannot be opened: softphones connect to the gateway")
+
+    def admit(self, sock: socket.socket) -> None:
+        """Take a connection just accepted."""
+        if len(self._flows) >= MAX_CONNECTIONS:
+            log.warning("transport.too_many_connections", transport=self.transport, limit=MAX_CONNECTIONS)
+            sock.close()
+            return
+        try:
+            flow = WebSocketFlow(self, sock)
+        except OSError:  # gone before it was looked at
+            sock.close()
+            return
+        self._flows.add(flow)
+        self.spawn(self._serve, flow)
+
+    async def _serve(self, flow: WebSocketFlow) -> None:
+        """One client, from its handshake to its end. Nothing it does gets out of here."""
+        opened = False
+        reason = "the listener was stopped"
+        try:
+            opened = await flow.open()
+            if opened:
+                reason = await flow.run(self._receiver)
+        except trio.Cancelled:
+            flow.say_goodbye(GOING_AWAY, reason)
+            raise
+        except trio.TooSlowError:
+            log.info("websocket.handshake_timeout", source=flow.remote[0])
+        except OSError as error:
+            reason = flow.ended or reason_of(error)
+        except trio.ClosedResourceError:
+            reason = flow.ended or ""
+        except Exception:
+            log.exception("transport.connection_failed", transport=self.transport, source=flow.remote[0])
+            reason = "internal error"
+        finally:
+            flow.end(reason)
+            self._flows.discard(flow)
+            if opened:
+                self._receiver.closed(flow, flow.ended or reason)
+
+    async def sweep(self) -> None:
+        """One timer for all connections."""
+        while True:
+            await trio.sleep(SWEEP_SECONDS)
+            now = trio.current_time()
+            for flow in list(self._flows):
+                flow.sweep(now)
+
+
+class WebSocketTransport:
+    """The transports `ws` and `wss`."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    async def listen(
+        self,
+        config: Listen,
+        receiver: Receiver,
+        *,
+        external_address: str | None,
+        task_status: trio.TaskStatus[WebSocketListener],
+    ) -> None:
+        """Bind, report the listener, serve until cancelled. Raises OSError when it cannot bind or cannot use its
+        certificate.
+        """
+        certificate = ServerCertificate(config.certificate, config.key) if self.name == "wss" else None
+        with bind(config.bind, socket.SOCK_STREAM) as sock:
+            async with trio.open_nursery() as nursery:
+                listener = WebSocketListener(self.name, sock, config, receiver, external_address, certificate, nursery)
+                nursery.start_soon(listener.sweep)
+                nursery.start_soon(accept, sock, listener.admit)
+                task_status.started(listener)
+                await trio.sleep_forever()
