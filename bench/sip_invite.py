@@ -138,9 +138,7 @@ def proxy_request(data: bytes) -> bytes:
     message = parse(data)
     if validate(message) is not None:
         raise ValueError("not a fit message")
-    via = message.via
-    message.pop_first("Via")
-    message.prepend("Via", str(via.with_param("rport", "51822").with_param("received", "203.0.113.77")))
+    message.stamp_via("203.0.113.77", 51822)
     message.prepend("Via", "SIP/2.0/UDP 198.51.100.10:5060;branch=z9hG4bK.abcdef.1;rport")
     message.prepend("Record-Route", "<sip:198.51.100.10:5060;lr>")
     message.remove("Route")

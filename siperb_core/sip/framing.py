@@ -72,7 +72,7 @@ class StreamFramer:
                 return self._next()
             end = buffer.find(KEEPALIVE, max(self._searched - 3, 0))
             if (end if end >= 0 else len(buffer) - 3) > self._max_header:
-                raise ParseError("Message Too Large", 513, salvage(bytes(buffer)))
+                raise ParseError("Message Too Large", 513, salvage(_text(bytes(buffer[: self._max_header]))))
             if end < 0:
                 self._searched = len(buffer)
                 return None
@@ -91,10 +91,14 @@ class StreamFramer:
                 raise ParseError("Several Content-Length")
             # A message without one ends with its head (section 20.14 asks for it on streams; user agents that send no
             # body leave it off).
-            length = content_length(values[0]) if values else 0
+            length = content_length(_text(values[0])) if values else 0
             if length > self._max_body:
                 raise ParseError("Request Entity Too Large", 413)
         except ParseError as error:
-            error.message = salvage(head)
+            error.message = salvage(_text(head))
             raise
         return length
+
+
+def _text(octets: bytes) -> str:
+    return octets.decode("utf-8", "surrogateescape")

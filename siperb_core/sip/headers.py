@@ -29,11 +29,11 @@ class NameAddr:
 
     def with_param(self, name: str, value: str | None) -> NameAddr:
         """A copy with this parameter set (None: a flag), at its old place or at the end. The value is written as is."""
-        return attrs.evolve(self, params=_with_param(self.params, name, value))
+        return NameAddr(self.display, self.uri, _with_param(self.params, name, value))
 
     def without_param(self, name: str) -> NameAddr:
         """A copy without this parameter."""
-        return attrs.evolve(self, params=_without_param(self.params, name))
+        return NameAddr(self.display, self.uri, _without_param(self.params, name))
 
     @property
     def tag(self) -> str:
@@ -77,11 +77,11 @@ class Via:
 
     def with_param(self, name: str, value: str | None) -> Via:
         """A copy with this parameter set (None: a flag), at its old place or at the end."""
-        return attrs.evolve(self, params=_with_param(self.params, name, value))
+        return Via(self.protocol, self.host, self.port, _with_param(self.params, name, value))
 
     def without_param(self, name: str) -> Via:
         """A copy without this parameter."""
-        return attrs.evolve(self, params=_without_param(self.params, name))
+        return Via(self.protocol, self.host, self.port, _without_param(self.params, name))
 
     def __str__(self) -> str:
         return f"SIP/2.0/{self.protocol} {host_port(self.host, self.port)}{_params_text(self.params)}"
@@ -105,8 +105,12 @@ def parse_name_addr(text: str) -> NameAddr:
         if text == "*":
             return NameAddr("", "*")
         raise ParseError("Bad address")
-    display, uri, bare_uri, params = match.groups()
-    return NameAddr(unquote(display) if display else "", uri or bare_uri, parse_params(params))
+    return name_addr_of(*match.groups())
+
+
+def name_addr_of(display: str | None, uri: str | None, bare_uri: str | None, params: str) -> NameAddr:
+    """The address from the groups of `NAME_ADDR`."""
+    return NameAddr(unquote(display) if display else "", uri or bare_uri or "", parse_params(params))
 
 
 def parse_via(text: str) -> Via:
@@ -114,7 +118,11 @@ def parse_via(text: str) -> Via:
     match = VIA.match(text)
     if match is None:
         raise ParseError("Bad Via")
-    protocol, host, port, params = match.groups()
+    return via_of(*match.groups())
+
+
+def via_of(protocol: str, host: str, port: str | None, params: str) -> Via:
+    """The Via from the groups of `VIA`. Raises ParseError for a port above 65535."""
     return Via(protocol, plain_host(host), plain_port(port), parse_params(params))
 
 
@@ -123,15 +131,28 @@ def parse_cseq(text: str) -> CSeq:
     match = CSEQ.fullmatch(text)
     if match is None:
         raise ParseError("Bad CSeq")
-    number = int(match[1])
+    return cseq_of(*match.groups())
+
+
+def cseq_of(digits: str, method: str) -> CSeq:
+    """The CSeq from the groups of `CSEQ`. Raises ParseError above 2**32 - 1."""
+    number = int(digits)
     if number > 0xFFFFFFFF:
         raise ParseError("CSeq out of range")
-    return CSeq(number, match[2])
+    return CSeq(number, method)
 
 
 def parse_params(text: str) -> Params:
     """Header parameters, `;a=b;c`, as (name, value) pairs; the text has matched the grammar before."""
-    return tuple([(m[1], m[2]) for m in ONE_PARAM.finditer(text)]) if text else ()
+    if not text:
+        return ()
+    if '"' in text:
+        return tuple([(m[1], m[2]) for m in ONE_PARAM.finditer(text)])
+    if " " in text or "\t" in text:
+        text = text.replace(" ", "").replace("\t", "")
+    pairs = [part.partition("=") for part in text.split(";")]
+    del pairs[0]
+    return tuple([(name, value if equals else None) for name, equals, value in pairs])
 
 
 def split_list(text: str) -> list[str]:

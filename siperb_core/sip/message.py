@@ -5,19 +5,35 @@ A header is parsed when it is asked for, once; a line nobody edits is written ou
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any, cast
 
 from siperb_core.sip.errors import ParseError
-from siperb_core.sip.grammar import CALL_ID, DIGITS, unfold
-from siperb_core.sip.headers import CSeq, NameAddr, Via, parse_cseq, parse_name_addr, parse_via, split_list
-from siperb_core.sip.registry import KNOWN, REASONS, canonical
+from siperb_core.sip.grammar import CALL_ID, CSEQ, DIGITS, NAME_ADDR, ROUTING_FIELDS, unfold
+from siperb_core.sip.headers import (
+    CSeq,
+    NameAddr,
+    Via,
+    cseq_of,
+    name_addr_of,
+    parse_name_addr,
+    parse_via,
+    split_list,
+    via_of,
+)
+from siperb_core.sip.registry import REASONS, WRITTEN, canonical
+from siperb_core.sip.uri import plain_port
+
+# Besides Content-Length, which `parse` has counted.
+_SINGLE = ("from", "to", "call-id", "cseq", "max-forwards")
 
 
-def _line(name: str, value: str) -> bytes:
-    if "\n" in value or "\r" in value or "\n" in name or "\r" in name or ":" in name:
-        raise ValueError(f"line break in header {name!r}")
-    return f"{name}: {value}".encode("utf-8", "surrogateescape")
+def _line(name: str, value: str) -> str:
+    line = f"{name}: {value}"
+    if "\n" in line or "\r" in line or (":" in name):
+        raise ValueError(f"not one header line: {line!r}")
+    return line
 
 
 class Message:
@@ -33,11 +49,10 @@ class Message:
 
     def __init__(
         self,
-        start: bytes,
+        start: str,
         names: list[str],
-        lines: list[bytes],
+        lines: list[str],
         body: bytes,
-        *,
         method: str = "",
         uri: str = "",
         status: int = 0,
@@ -60,8 +75,7 @@ class Message:
         """A new request; Content-Length is added."""
         if set(" \r\n") & set(method + uri):
             raise ValueError(f"blank in the request line: {method!r} {uri!r}")
-        start = f"{method} {uri} SIP/2.0".encode("utf-8", "surrogateescape")
-        return cls(start, [], [], b"", method=method, uri=uri)._filled(headers, body)
+        return cls(f"{method} {uri} SIP/2.0", [], [], b"", method=method, uri=uri)._filled(headers, body)
 
     @classmethod
     def response(cls, status: int, reason: str, headers: Iterable[tuple[str, str]], body: bytes = b"") -> Message:
@@ -76,7 +90,7 @@ class Message:
                 self._lines.append(_line(name, value))
         self.body = body
         self._names.append("content-length")
-        self._lines.append(b"Content-Length: %d" % len(body))
+        self._lines.append(f"Content-Length: {len(body)}")
         return self
 
     @property
@@ -94,26 +108,33 @@ class Message:
         if not self.method or set(" \r\n") & set(uri):
             raise ValueError(f"not a Request-URI: {uri!r}")
         self._uri = uri
-        self._start = f"{self.method} {uri} SIP/{self.version}".encode("utf-8", "surrogateescape")
+        self._start = f"{self.method} {uri} SIP/{self.version}"
 
     # Reading
 
     def get(self, name: str) -> str | None:
         """The value of the first header line of this name; None when there is none."""
-        try:
-            line = self._lines[self._names.index(KNOWN.get(name) or canonical(name))]
-        except ValueError:
-            return None
-        return unfold(line[line.index(b":") + 1 :])
+        names = self._names
+        key = canonical(name)
+        return self._value(key) if key in names else None
+
+    def _value(self, key: str) -> str:
+        line = self._lines[self._names.index(key)]
+        value = line[line.index(":") + 1 :].strip(" \t")
+        return value if "\n" not in value else unfold(value)
 
     def get_all(self, name: str) -> list[str]:
         """The values of all header lines of this name, one for each line."""
         key = canonical(name)
-        return [
-            unfold(line.partition(b":")[2])
-            for line_name, line in zip(self._names, self._lines, strict=True)
-            if line_name == key
-        ]
+        return [unfold(line[line.index(":") + 1 :]) for line in self._named(key)]
+
+    def _named(self, key: str) -> list[str]:
+        names, lines = self._names, self._lines
+        if key not in names:
+            return []
+        if names.count(key) == 1:
+            return [lines[names.index(key)]]
+        return [line for name, line in zip(names, lines, strict=True) if name == key]
 
     def values(self, name: str) -> list[str]:
         """The elements of a comma-separated header over all its lines. Raises ParseError for an open quote."""
@@ -124,18 +145,19 @@ class Message:
 
     def items(self) -> list[tuple[str, str]]:
         """All header lines as (name, value), names as written."""
-        pairs = (line.partition(b":") for line in self._lines)
-        return [(name.rstrip(b" \t").decode("ascii"), unfold(value)) for name, _, value in pairs]
+        pairs = (line.partition(":") for line in self._lines)
+        return [(name.rstrip(" \t"), unfold(value)) for name, _, value in pairs]
 
     def count(self, name: str) -> int:
         """How many header lines of this name there are."""
         return self._names.count(canonical(name))
 
     def __bytes__(self) -> bytes:
-        return b"\r\n".join([self._start, *self._lines, b"", self.body])
+        head = "\r\n".join([self._start, *self._lines, "\r\n"])
+        return head.encode("utf-8", "surrogateescape") + self.body
 
     def __repr__(self) -> str:
-        return f"<Message {self._start.decode('utf-8', 'replace')}>"
+        return f"<Message {self._start!r}>"
 
     def copy(self) -> Message:
         """An independent copy."""
@@ -202,19 +224,36 @@ class Message:
 
         Raises ParseError for an open quote."""
         key = canonical(name)
-        while key in self._names:
-            place = self._names.index(key)
-            line = self._lines[place]
-            elements = split_list(unfold(line[line.index(b":") + 1 :]))
+        names, lines = self._names, self._lines
+        while key in names:
+            place = names.index(key)
+            line = lines[place]
+            colon = line.index(":")
+            elements = split_list(unfold(line[colon + 1 :]))
             self._cache.pop(key, None)
             if len(elements) > 1:
-                written = line[: line.index(b":")].rstrip(b" \t").decode("ascii")
-                self._lines[place] = _line(written, ", ".join(elements[1:]))
+                lines[place] = f"{line[:colon]}: {', '.join(elements[1:])}"
                 return elements[0]
-            del self._lines[place], self._names[place]
+            del lines[place], names[place]
             if elements:
                 return elements[0]
         return None
+
+    def stamp_via(self, received: str, rport: int) -> None:
+        """Write where the request came from into its topmost Via: `received` (section 18.2.1; always, so that a reader
+        needs no rule), and `rport` when the sender asked for it (RFC 3581 section 4). Raises ParseError."""
+        via = self.via
+        if via.param("rport") is not None:
+            via = via.with_param("rport", str(rport))
+        via = via.with_param("received", received)
+        place = self._names.index("via")
+        line = self._lines[place]
+        if "," in line:
+            self.pop_first("Via")
+            self.prepend("Via", str(via))
+        else:
+            self._lines[place] = _line(line[: line.index(":")], str(via))
+        self._cache["via"] = via
 
     def set_body(self, body: bytes, content_type: str | None = None) -> None:
         """Replace the body and its Content-Length, and the Content-Type when one is given; an empty body has none."""
@@ -230,57 +269,92 @@ class Message:
         kept = [i for i in range(start, len(names)) if names[i] != key]
         names[start:], lines[start:] = [names[i] for i in kept], [lines[i] for i in kept]
 
-    # Parsed on demand
+    # Parsed on demand. The cache holds the groups of a match of the grammar until somebody wants the object.
 
-    def _required(self, name: str) -> str:
-        value = self.get(name)
-        if value is None:
-            raise ParseError(f"Missing {name}")
-        return value
+    def _matched(self, key: str, grammar: re.Pattern[str]) -> tuple[Any, ...]:
+        if key not in self._names:
+            raise ParseError(f"Missing {WRITTEN[key]}")
+        match = grammar.fullmatch(self._value(key))
+        if match is None:
+            raise ParseError(f"Bad {WRITTEN[key]}")
+        return match.groups()
+
+    def check(self) -> None:
+        """Raises ParseError unless Via, From, To, Call-ID and CSeq are there, once each but for Via, and keep their
+        grammar."""
+        names, lines = self._names, self._lines
+        place = names.index
+        try:
+            from_, to, via = lines[place("from")], lines[place("to")], lines[place("via")]
+            fields = f"{from_}\n{to}\n{lines[place('call-id')]}\n{lines[place('cseq')]}\n{via}"
+        except ValueError:
+            missing = next(key for key in ("via", "from", "to", "call-id", "cseq") if key not in names)
+            raise ParseError(f"Missing {WRITTEN[missing]}") from None
+        if len(set(names)) != len(names):
+            for key in _SINGLE:
+                if names.count(key) > 1:
+                    raise ParseError(f"Several {WRITTEN[key]}")
+        match = ROUTING_FIELDS.fullmatch(fields)
+        if match is None:
+            _ = self.via, self.from_, self.to, self.call_id, self.cseq
+            return
+        groups = match.groups()
+        cache = self._cache
+        cache["call-id"] = groups[8]
+        cache["cseq"] = cseq_of(groups[9], groups[10])
+        if groups[13] is not None:
+            plain_port(groups[13])
+        for key, start in (("from", 0), ("to", 4), ("via", 11)):
+            if key not in cache:
+                cache[key] = groups[start : start + 4]
 
     @property
     def via(self) -> Via:
         """The topmost Via. Raises ParseError, also when there is none."""
         via = self._cache.get("via")
-        if via is None:
-            via = self._cache["via"] = parse_via(self._required("Via"))
-        return cast(Via, via)
+        if type(via) is not Via:
+            if via is not None:
+                via = via_of(*via)
+            elif "via" in self._names:
+                via = parse_via(self._value("via"))
+            else:
+                raise ParseError("Missing Via")
+            self._cache["via"] = via
+        return via
+
+    def _address(self, key: str) -> NameAddr:
+        address = self._cache.get(key)
+        if type(address) is not NameAddr:
+            address = name_addr_of(*(address or self._matched(key, NAME_ADDR)))
+            self._cache[key] = address
+        return address
 
     @property
     def from_(self) -> NameAddr:
         """From. Raises ParseError, also when there is none."""
-        address = self._cache.get("from")
-        if address is None:
-            address = self._cache["from"] = _address("From", self._required("From"))
-        return cast(NameAddr, address)
+        return self._address("from")
 
     @property
     def to(self) -> NameAddr:
         """To. Raises ParseError, also when there is none."""
-        address = self._cache.get("to")
-        if address is None:
-            address = self._cache["to"] = _address("To", self._required("To"))
-        return cast(NameAddr, address)
+        return self._address("to")
 
     @property
     def from_tag(self) -> str:
         """The tag in From, '' when there is none. Raises ParseError."""
-        return self.from_.tag
+        return self._address("from").tag
 
     @property
     def to_tag(self) -> str:
         """The tag in To, '' when there is none. Raises ParseError."""
-        return self.to.tag
+        return self._address("to").tag
 
     @property
     def call_id(self) -> str:
         """Call-ID. Raises ParseError, also when there is none."""
         call_id = self._cache.get("call-id")
         if call_id is None:
-            call_id = self._required("Call-ID")
-            if CALL_ID.fullmatch(call_id) is None:
-                raise ParseError("Bad Call-ID")
-            self._cache["call-id"] = call_id
+            call_id = self._cache["call-id"] = self._matched("call-id", CALL_ID)[0]
         return cast(str, call_id)
 
     @property
@@ -288,25 +362,25 @@ class Message:
         """CSeq. Raises ParseError, also when there is none or its number exceeds 2**32 - 1."""
         cseq = self._cache.get("cseq")
         if cseq is None:
-            cseq = self._cache["cseq"] = parse_cseq(self._required("CSeq"))
+            cseq = self._cache["cseq"] = cseq_of(*self._matched("cseq", CSEQ))
         return cast(CSeq, cseq)
 
     @property
     def max_forwards(self) -> int | None:
         """Max-Forwards, 0 to 255; larger counts as 255 (RFC 3261 section 20.22). None: absent. Raises ParseError."""
-        value = self.get("Max-Forwards")
-        if value is None:
+        if "max-forwards" not in self._names:
             return None
+        value = self._value("max-forwards")
         if DIGITS.fullmatch(value) is None:
             raise ParseError("Bad Max-Forwards")
-        return min(int(value), 255) if len(value) <= 10 else _clamped(value, 255)
+        return _clamped(value, 255)
 
     @property
     def contacts(self) -> list[NameAddr]:
         """All Contact addresses; `*` is the address whose uri is `*`. Raises ParseError."""
         contacts = self._cache.get("contact")
         if contacts is None:
-            contacts = self._cache["contact"] = [_address("Contact", value) for value in self.values("Contact")]
+            contacts = self._cache["contact"] = [_contact(value) for value in self.values("Contact")]
         return cast(list[NameAddr], contacts)
 
     @property
@@ -325,17 +399,17 @@ def _clamped(digits: str, most: int) -> int:
     return most if len(digits) > 10 else min(int(digits or "0"), most)
 
 
-def _address(name: str, value: str) -> NameAddr:
+def _contact(value: str) -> NameAddr:
     try:
         return parse_name_addr(value)
     except ParseError:
-        raise ParseError(f"Bad {name}") from None
+        raise ParseError("Bad Contact") from None
 
 
-def _status_line(status: int, reason: str) -> bytes:
+def _status_line(status: int, reason: str) -> str:
     if not 100 <= status <= 699 or "\n" in reason or "\r" in reason:
         raise ValueError(f"not a status line: {status} {reason!r}")
-    return f"SIP/2.0 {status} {reason}".encode("utf-8", "surrogateescape")
+    return f"SIP/2.0 {status} {reason}"
 
 
 def response_to(
@@ -358,7 +432,7 @@ def response_to(
     names, lines = response._names, response._lines
     for key, line in zip(request._names, request._lines, strict=True):
         if key == "to" and to_tag and not _has_tag(request):
-            line += f";tag={to_tag}".encode()
+            line += f";tag={to_tag}"
         elif key not in _COPIED and not (key == "timestamp" and status == 100):
             continue
         names.append(key)

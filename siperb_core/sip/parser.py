@@ -6,20 +6,23 @@ Refuses what cannot be framed or routed and nothing else; `validate` judges the 
 from __future__ import annotations
 
 import re
+from typing import cast
 
 from siperb_core.sip.errors import ParseError
 from siperb_core.sip.grammar import (
     ABSOLUTE_URI,
-    CONTENT_LENGTH,
     HEADER_NAME,
     LINE_END,
     REQUEST_LINE,
     SIP_URI,
     STATUS_LINE,
     TEL_URI,
+    TOKEN,
+    unfold,
 )
 from siperb_core.sip.message import Message
-from siperb_core.sip.registry import COMPACT, KNOWN_OCTETS, METHODS
+from siperb_core.sip.registry import KNOWN, canonical
+from siperb_core.sip.uri import plain_port
 
 # The largest head (start line and header lines) in octets, and the most header lines.
 MAX_HEAD = 64 * 1024
@@ -27,10 +30,9 @@ MAX_LINES = 512
 # The largest body in octets.
 MAX_BODY = 256 * 1024
 
-_known = KNOWN_OCTETS.get
-_METHODS = {name.encode(): name for name in METHODS}
+_known = KNOWN.get
 _SALVAGED = frozenset({"via", "from", "to", "call-id", "cseq"})
-_WORD = re.compile(rb"\s*+([A-Za-z0-9\-.!%*_+`'~]++)[ \t]")
+_WORD = re.compile(rf"[ \t]*+({TOKEN})[ \t]")
 
 
 def parse(data: bytes) -> Message:
@@ -41,19 +43,28 @@ def parse(data: bytes) -> Message:
     """
     if data[:2] == b"\r\n":
         data = data.lstrip(b"\r\n")
-    head, end, body = data.partition(b"\r\n\r\n")
-    lines = head.split(b"\r\n") if b"\r\n " not in head and b"\r\n\t" not in head else LINE_END.split(head)
+    octets, end, body = data.partition(b"\r\n\r\n")
+    head = octets.decode("utf-8", "surrogateescape")
     try:
-        if len(head) > MAX_HEAD or len(lines) > MAX_LINES:
+        if len(octets) > MAX_HEAD:
             raise ParseError("Message Too Large", 513)
         if not end:
             raise ParseError("No blank line after the header fields")
-        breaks = head.count(b"\r\n")
-        if head.count(b"\n") != breaks or head.count(b"\r") != breaks:
+        lines = head.split("\r\n")
+        count = len(lines) - 1
+        if count > MAX_LINES:
+            raise ParseError("Message Too Large", 513)
+        if head.count("\n") != count or head.count("\r") != count:
             # A lone CR or LF is a line break to some and not to others: the way headers are smuggled past a proxy.
             raise ParseError("Lone CR or LF in the header fields")
         start = lines.pop(0)
-        names = [_known(line.partition(b":")[0]) or _name(line) for line in lines]
+        found = [_known(line.partition(":")[0]) for line in lines]
+        if None in found:
+            lines = LINE_END.split(head)
+            start = lines.pop(0)
+            names = [_known(line.partition(":")[0]) or _name(line) for line in lines]
+        else:
+            names = cast(list[str], found)
         if "content-length" in names:
             body = _body(names, lines, body)
         elif len(body) > MAX_BODY:
@@ -64,28 +75,24 @@ def parse(data: bytes) -> Message:
         raise
 
 
-def _message(start: bytes, names: list[str], lines: list[bytes], body: bytes) -> Message:
+def _message(start: str, names: list[str], lines: list[str], body: bytes) -> Message:
     match = REQUEST_LINE.fullmatch(start)
     if match is not None:
-        octets, uri_octets, version = match.groups()
-        uri = uri_octets.decode("ascii")
+        method, uri, version = match.groups()
         check_request_uri(uri)
-        method = _METHODS.get(octets) or octets.decode("ascii")
-        return Message(start, names, lines, body, method=method, uri=uri, version=version.decode("ascii"))
+        return Message(start, names, lines, body, method, uri, 0, "", version)
     match = STATUS_LINE.fullmatch(start)
     if match is None:
         raise ParseError("Bad start line")
-    reason = (match[3] or b"").decode("utf-8", "surrogateescape")
-    return Message(start, names, lines, body, status=int(match[2]), reason=reason, version=match[1].decode("ascii"))
+    version, status, reason = match.groups()
+    return Message(start, names, lines, body, "", "", int(status), reason or "", version)
 
 
 def check_request_uri(uri: str) -> None:
     """Raises ParseError when the text is no URI by the grammar of its scheme."""
     match = SIP_URI.fullmatch(uri)
     if match is not None:
-        port = match[5]
-        if port is not None and int(port) > 65535:
-            raise ParseError("Port out of range")
+        plain_port(match[5])
         return
     scheme = uri.partition(":")[0].lower()
     grammar = TEL_URI if scheme == "tel" else ABSOLUTE_URI
@@ -93,55 +100,51 @@ def check_request_uri(uri: str) -> None:
         raise ParseError("Bad Request-URI")
 
 
-def _name(line: bytes) -> str:
+def _name(line: str) -> str:
     """The canonical name of a header line whose spelling is not among the known. Raises ParseError."""
-    octets, colon, _ = line.partition(b":")
-    match = HEADER_NAME.fullmatch(octets)
+    written, colon, _ = line.partition(":")
+    match = HEADER_NAME.fullmatch(written)
     if match is None or not colon:
         raise ParseError("Bad header line")
-    known = _known(match[1])
-    if known is None:
-        name = match[1].decode("ascii").lower()
-        known = COMPACT.get(name) or _known(name.encode()) or name
-    return known
+    return canonical(match[1])
 
 
-def _body(names: list[str], lines: list[bytes], body: bytes) -> bytes:
+def _body(names: list[str], lines: list[str], body: bytes) -> bytes:
     if names.count("content-length") > 1:
         # Two lengths, even equal ones, are two ways to read the rest: RFC 4475 section 3.3.9.
         raise ParseError("Several Content-Length")
-    length = content_length(lines[names.index("content-length")].partition(b":")[2])
+    length = content_length(lines[names.index("content-length")].partition(":")[2])
+    if length == len(body) <= MAX_BODY:
+        return body
     if length > MAX_BODY:
         raise ParseError("Request Entity Too Large", 413)
-    if length == len(body):
-        return body
     if length > len(body):
         raise ParseError("Content-Length exceeds the message")
     return body[:length]
 
 
-def content_length(value: bytes) -> int:
+def content_length(value: str) -> int:
     """The number in a Content-Length value. Raises ParseError."""
-    match = CONTENT_LENGTH.fullmatch(value)
-    if match is None:
-        match = CONTENT_LENGTH.fullmatch(value.replace(b"\r\n", b""))
-    if match is None:
+    value = unfold(value)
+    if not (value.isascii() and value.isdigit()):
         raise ParseError("Bad Content-Length")
-    return int(match[1])
+    # Larger than any limit is enough to know; the digits themselves may fill the whole head.
+    return int(value) if len(value) <= 10 else int(value.lstrip("0")[:11] or "0")
 
 
-def salvage(head: bytes) -> Message | None:
+def salvage(head: str) -> Message | None:
     """As much of a broken request as its answer needs; None for what gets no answer (a response, an ACK, noise)."""
-    match = _WORD.match(head[:256])
-    if match is None or match[1].upper() in (b"ACK", b"SIP"):
+    match = _WORD.match(head)
+    if match is None or match[1].upper() in ("ACK", "SIP"):
         return None
     names, lines = [], []
-    for line in LINE_END.split(head[:MAX_HEAD])[1 : MAX_LINES + 1]:
-        octets, _, value = line.partition(b":")
-        name = _known(octets.strip(b" \t")) or _known(octets.strip(b" \t").lower())
-        if name in _SALVAGED and b"\n" not in value.replace(b"\r\n", b"") and b"\r" not in value.replace(b"\r\n", b""):
+    for line in LINE_END.split(head, MAX_LINES)[1:MAX_LINES]:
+        written, colon, value = line.partition(":")
+        name = canonical(written.rstrip(" \t"))
+        unfolded = value.replace("\r\n", "")
+        if colon and name in _SALVAGED and "\n" not in unfolded and "\r" not in unfolded:
             names.append(name)
             lines.append(line)
     if "via" not in names or names.count("cseq") != 1 or names.count("call-id") != 1:
         return None
-    return Message(match[1] + b" ", names, lines, b"", method=match[1].decode("ascii"))
+    return Message(f"{match[1]} ", names, lines, b"", match[1])

@@ -123,7 +123,8 @@ for _name in _HEADERS:
         KNOWN[_spelling] = _name.lower()
 for _letter, _long in COMPACT.items():
     KNOWN[_letter] = KNOWN[_letter.upper()] = _long
-KNOWN_OCTETS: dict[bytes, str] = {name.encode(): value for name, value in KNOWN.items()}
+# The canonical name back to the RFC's spelling.
+WRITTEN: dict[str, str] = {name.lower(): name for name in _HEADERS}
 
 
 def canonical(name: str) -> str:

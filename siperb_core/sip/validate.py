@@ -7,7 +7,6 @@ import re
 import attrs
 
 from siperb_core.sip.errors import ParseError
-from siperb_core.sip.grammar import unfold
 from siperb_core.sip.message import Message
 from siperb_core.sip.registry import REASONS
 
@@ -45,25 +44,17 @@ def validate(message: Message, *, as_proxy: bool = True) -> Verdict | None:
 def _judge(message: Message, as_proxy: bool) -> Verdict | None:
     if message.version != "2.0":
         return Verdict(505, REASONS[505])
-    names = message._names
-    for name in ("from", "to", "call-id", "cseq"):
-        count = names.count(name)
-        if count != 1:
-            return Verdict(400, f"{'Several' if count else 'Missing'} {_WRITTEN[name]}")
-    via = message.via
-    _ = message.from_, message.to, message.call_id
-    cseq = message.cseq
+    message.check()
     if message.status:
-        for line_name, line in zip(names, message._lines, strict=True):
-            if line_name == "via" and _TO_EVERYBODY.search(unfold(line.partition(b":")[2])):
+        for value in message.get_all("via"):
+            if _TO_EVERYBODY.search(value):
                 return Verdict(400, "Via names a broadcast address")
         return None
+    via, cseq = message.via, message.cseq
     if cseq.method != message.method:
         return Verdict(400, "CSeq method does not match")
     if via.branch == "z9hG4bK":
         return Verdict(400, "Empty Via branch")
-    if names.count("max-forwards") > 1:
-        return Verdict(400, "Several Max-Forwards")
     if message.method == "REGISTER":
         _ = message.contacts
     scheme, _colon, rest = message.uri.partition(":")
@@ -75,7 +66,7 @@ def _judge(message: Message, as_proxy: bool) -> Verdict | None:
     if as_proxy:
         if message.max_forwards == 0:
             return Verdict(483, REASONS[483])
-        if "proxy-require" in names and message.method not in ("ACK", "CANCEL"):
+        if message.get("Proxy-Require") is not None and message.method not in ("ACK", "CANCEL"):
             tags = message.values("Proxy-Require")
             if tags:
                 return Verdict(420, REASONS[420], (("Unsupported", ", ".join(tags)),))
@@ -85,6 +76,3 @@ def _judge(message: Message, as_proxy: bool) -> Verdict | None:
 def _has_uri_headers(uri: str) -> bool:
     """Whether a SIP URI carries `?headers`; a question mark in its user part is none."""
     return "?" in uri.rpartition("@")[2]
-
-
-_WRITTEN = {"from": "From", "to": "To", "call-id": "Call-ID", "cseq": "CSeq"}
