@@ -7,8 +7,8 @@ without waiting. Everything that takes time happens inside `serve`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from collections.abc import Callable, Mapping, MutableMapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import attrs
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import structlog
     import trio
 
-    from siperb_core.entries.model import Entry
+    from siperb_core.entries.model import Entry, GatewayConfig
     from siperb_core.sip import Flow, Message
 
 
@@ -42,12 +42,18 @@ class ConnectionConfigError(Exception):
 
 @attrs.frozen
 class Target:
-    """Where to send: a name (RFC 3263 applies where `port` is None), an address, or an open flow, which wins."""
+    """Where to send: a name (RFC 3263 applies where `port` is None), an address, or an open flow, which wins.
+
+    `ca` (a file of trusted certificates, empty for the system's) and `verify` matter to TLS alone; the certificate
+    has to be for `host`.
+    """
 
     host: str
     port: int | None = None
     transport: Literal["udp", "tcp", "tls"] = "udp"
     flow: Flow | None = None
+    ca: str = ""
+    verify: bool = True
 
 
 @attrs.frozen
@@ -211,3 +217,14 @@ class ConnectionType(Protocol):
         Before `started` the entry is setting up, after it loaded; returning or raising means it is down and is tried
         again or not, as the exception says; cancellation unloads it (un-REGISTER in a shielded `finally`).
         """
+
+
+@runtime_checkable
+class GeneratesSettings(Protocol):
+    """A connection type may give these two as well: then `siperb connection add` asks for less and shows more."""
+
+    def generate(self, random_token: Callable[[int], str]) -> Mapping[str, str]:
+        """Settings nobody should have to make up, passwords say: written into the new entry and shown, once."""
+
+    def instructions(self, name: str, config: Any, gateway: GatewayConfig) -> str:
+        """What to do at the PBX now, ready to paste. `config` is the entry's validated settings."""

@@ -244,12 +244,17 @@ class Entries:
         return failure
 
     def loaded(self) -> list[LoadedConnection]:
-        """The connections that take calls now."""
-        return [
+        """The connections that take calls now.
+
+        Those that know a request by its source alone come last: a request that names another by its contact is that
+        one's, whatever address it came from.
+        """
+        found = [
             LoadedConnection(slot.entry, self.types[slot.entry.type], slot.connection)
             for slot in self._slots.values()
             if slot.connection is not None
         ]
+        return sorted(found, key=lambda loaded: loaded.type.allow_from_required)
 
     def get(self, name: str) -> LoadedConnection | None:
         """One connection, if it takes calls now."""

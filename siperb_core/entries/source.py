@@ -383,7 +383,12 @@ def _settings(found: ConnectionType, data: Any, version: int, path: str, reader:
                 f"{path}.settings", f"cannot be brought to version {found.version} ({error})", "write them anew"
             )
             return None
-    return reader.instance(found.config_class, data, f"{path}.settings")
+    settings = reader.instance(found.config_class, data, f"{path}.settings")
+    if getattr(settings, "verify", True) is False:
+        reader.warn(
+            f"{path}.settings.verify", "is false, so anyone in between can listen", "name the authority under ca"
+        )
+    return settings
 
 
 def _check_pattern(pattern: str, path: str, reader: Structurer) -> None:
