@@ -1,0 +1,75 @@
+"""The demo PBX's codecs: G.722 through PyAV, PCMA and PCMU by table. Each has an octet for a tick of the RTP clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any, Final, cast
+
+import av
+from av.audio.frame import AudioFrame
+
+from siperb_core.rtp import g711
+from siperb_core.rtp.g711 import Law
+from siperb_core.testing import tones
+
+PAYLOAD_TYPES: Final = {"PCMU": 0, "PCMA": 8, "G722": 9}
+"""The static payload types (RFC 3551 section 6)."""
+PACKET: Final = 160  # octets, and ticks, of 20 ms
+
+
+def sample_rate(name: str) -> int:
+    """Of the samples, in Hz; the RTP clock of all of them is 8000."""
+    return 16000 if name == "G722" else 8000
+
+
+def encode(name: str, pcm: bytes) -> list[bytes]:
+    """Payloads of 20 ms of 16-bit mono samples; what is left over at the end is left out."""
+    size = sample_rate(name) // 50 * 2
+    blocks = [pcm[start : start + size] for start in range(0, len(pcm) - size + 1, size)]
+    if name != "G722":
+        return [g711.encode(cast(Law, name), block) for block in blocks]
+    context: Any = _g722("w")
+    payloads: list[bytes] = []
+    for block in blocks:
+        frame = AudioFrame(format="s16", layout="mono", samples=size // 2)
+        frame.sample_rate = 16000
+        plane: Any = frame.planes[0]
+        plane.update(block)
+        payloads += map(bytes, context.encode(frame))
+    return payloads
+
+
+def decode(name: str, payloads: Iterable[bytes]) -> bytes:
+    """The samples of payloads that followed one another."""
+    if name != "G722":
+        return b"".join(g711.decode(cast(Law, name), payload) for payload in payloads)
+    context: Any = _g722("r")
+    pcm = bytearray()
+    for payload in payloads:
+        for frame in context.decode(av.Packet(payload)):
+            pcm += bytes(frame.planes[0])[: 2 * frame.samples]
+    return bytes(pcm)
+
+
+def _g722(mode: str) -> Any:
+    context: Any = av.CodecContext.create("g722", cast(Any, mode))
+    context.sample_rate = 16000
+    context.layout = "mono"
+    if mode == "w":
+        context.format = "s16"
+    return context
+
+
+@lru_cache(maxsize=64)
+def looped_tone(name: str, hz: int, dbfs: float) -> Sequence[bytes]:
+    """A second of a tone as payloads that can be sent round and round."""
+    second = tones.second(hz, dbfs, sample_rate(name))
+    # The second time round the codec's memory is that of a tone going on, not of a silence before it.
+    return tuple(encode(name, second * 2)[50:])
+
+
+@lru_cache(maxsize=8)
+def silence(name: str) -> Sequence[bytes]:
+    """One packet of silence."""
+    return tuple(encode(name, bytes(sample_rate(name) // 50 * 2)))

@@ -1,0 +1,347 @@
+"""The media of one call of the demo PBX: real RTP on its own pair of sockets, sent every 20 ms by the clock.
+
+Tones are made once and sent round and round; what is heard is decoded when somebody asks. So a call costs two
+datagrams every 20 ms and nothing else.
+"""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Final, Literal
+
+import attrs
+import trio
+
+from siperb_core.rtp.events import DIGITS, TelephoneEvent, build_event, parse_event
+from siperb_core.rtp.packet import RtpError, RtpPacket, build_rtp, kind_of, parse_rtp
+from siperb_core.testing import codecs, tones
+from siperb_core.testing.pbx_sdp import Agreed, PbxNegotiation
+
+_PTIME: Final = 0.02
+_BATCH: Final = 32
+_SHORT: Final = 8
+_HEARD: Final = 100  # packets kept for the ear: two seconds
+_MOST_DIGITS: Final = 256
+_DIGIT_PACKETS: Final = 5  # of 20 ms: how long a digit of ours is
+_END_PACKETS: Final = 3  # RFC 4733 section 2.5.1.4
+_GAP_PACKETS: Final = 5
+
+
+@attrs.frozen
+class DigitHeard:
+    """One digit that came in: in RTP (RFC 4733) or in a SIP INFO."""
+
+    digit: str
+    way: Literal["rtp", "info"]
+
+
+class PortsExhausted(OSError):
+    """No pair of RTP ports is free."""
+
+
+def bind_pair(address: str, ports: range | None) -> tuple[socket.socket, socket.socket]:
+    """Sockets for RTP on an even port and RTCP on the next: from `ports`, or wherever the system has room.
+
+    Raises PortsExhausted.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    for port in _even(ports):
+        rtp, rtcp = socket.socket(family, socket.SOCK_DGRAM), socket.socket(family, socket.SOCK_DGRAM)
+        try:
+            rtp.bind((address, port))
+            port = rtp.getsockname()[1]
+            if port % 2:
+                raise OSError("odd")
+            rtcp.bind((address, port + 1))
+        except OSError:
+            rtp.close()
+            rtcp.close()
+            continue
+        rtp.setblocking(False)
+        rtcp.setblocking(False)
+        return rtp, rtcp
+    raise PortsExhausted(f"no pair of ports is free for RTP on {address}")
+
+
+def _even(ports: range | None) -> Iterator[int]:
+    if ports is None:
+        yield from [0] * 100
+    else:
+        yield from (port for port in ports if port % 2 == 0 and port + 1 in ports)
+
+
+class PbxMedia:
+    """One call's media. It is a `siperb_core.testing.session.CallMedia`."""
+
+    def __init__(self, nursery: trio.Nursery, negotiation: PbxNegotiation, address: str, ports: range | None) -> None:
+        self.packets_in = self.packets_out = self.rtcp_in = 0
+        self.agreed: Agreed | None = None
+        """What the last offer and answer came to."""
+        self.digits: list[DigitHeard] = []
+        self._nursery = nursery
+        self._negotiation = negotiation
+        self._rtp, self._rtcp = bind_pair(address, ports)
+        self.port: int = self._rtp.getsockname()[1]
+        self.ssrc = secrets.randbits(32)
+        self._sequence = secrets.randbits(15)
+        self._timestamp = secrets.randbits(31)
+        self._echoed = self._timestamp
+        self._marker = True
+        self._loop: Sequence[bytes] = ()
+        self._tone: tuple[int, float] | None = None
+        self._echo = False
+        self._outgoing_digits: deque[str] = deque(maxlen=_MOST_DIGITS)
+        self._digits_sent = trio.Event()
+        self._event_heard: int | None = None
+        self._heard: deque[bytes] = deque(maxlen=_HEARD)
+        self._something = trio.Event()
+        self._scope = trio.CancelScope()
+        self._running = False
+        self._closed = False
+
+    # What to send
+
+    def play(self, hz: int, dbfs: float = tones.LEVEL) -> None:
+        """A tone from now on, in place of what was sent before."""
+        self._echo, self._tone = False, (hz, dbfs)
+        self._choose()
+
+    def stop(self) -> None:
+        """Silence from now on."""
+        self._echo, self._tone = False, None
+        self._choose()
+
+    def echo(self) -> None:
+        """Send back what is heard: the very payloads, newly stamped."""
+        self._echo = True
+
+    async def send_digits(self, digits: str) -> None:
+        """Send digits as telephone-events (RFC 4733), wait until they are out. Raises ValueError if that cannot be."""
+        if self.agreed is None or self.agreed.events is None:
+            raise ValueError("the other side has no telephone-event")
+        if set(digits) - set(DIGITS):
+            raise ValueError(f"not all of {digits!r} can be sent")
+        self._digits_sent = trio.Event()
+        self._outgoing_digits.extend(digits)
+        await self._digits_sent.wait()
+
+    def _choose(self) -> None:
+        if self.agreed is not None:
+            codec = self.agreed.codec
+            self._loop = codecs.silence(codec) if self._tone is None else codecs.looped_tone(codec, *self._tone)
+
+    # What was heard
+
+    @property
+    def heard(self) -> tones.Heard:
+        """What the last two seconds or less sounded like."""
+        return self._analyse(_HEARD)
+
+    def _analyse(self, packets: int) -> tones.Heard:
+        if self.agreed is None or not self._heard:
+            return tones.SILENCE
+        codec = self.agreed.codec
+        return tones.analyse(codecs.decode(codec, list(self._heard)[-packets:]), codecs.sample_rate(codec))
+
+    async def hears(self, hz: float) -> None:
+        """Wait until a tone of `hz` is heard, be it ever so short (0.2 s)."""
+        while not self._analyse(_SHORT).is_tone(hz, within=20, above_rest=15):
+            await self.listened(_SHORT // 2)
+
+    def forget(self) -> None:
+        """Listen anew."""
+        self._heard.clear()
+
+    async def listened(self, packets: int) -> None:
+        """Wait until that many more packets of audio have come in."""
+        wanted = self.packets_in + packets
+        while self.packets_in < wanted:
+            await self._something.wait()
+
+    async def heard_digits(self, count: int) -> str:
+        """Wait until that many digits have come in since the call began; gives all of them."""
+        while len(self.digits) < count:
+            await self._something.wait()
+        return "".join(heard.digit for heard in self.digits)
+
+    async def next_event(self) -> None:
+        """Wait for the next packet or digit to come in."""
+        await self._something.wait()
+
+    # CallMedia
+
+    async def offer(self) -> bytes:
+        return self._negotiation.offer(self.port)
+
+    async def answer(self, offer: bytes) -> bytes:
+        body, agreed = self._negotiation.answer(offer, self.port)
+        self._use(agreed)
+        return body
+
+    async def accept(self, answer: bytes) -> None:
+        self._use(self._negotiation.accept(answer))
+
+    def hold(self, held: bool) -> None:
+        self._negotiation.held = held
+
+    def digit_by_info(self, digit: str) -> None:
+        self._note_digit(DigitHeard(digit, "info"))
+
+    async def close(self) -> None:
+        self._closed = True
+        self._scope.cancel()
+        if not self._running:
+            self._close_sockets()
+
+    def _close_sockets(self) -> None:
+        self._rtp.close()
+        self._rtcp.close()
+
+    # Running
+
+    def _use(self, agreed: Agreed) -> None:
+        if self._closed:
+            return
+        if self.agreed is not None and self.agreed.codec != agreed.codec:
+            self._heard.clear()
+        self.agreed = agreed
+        self._marker = True
+        self._choose()
+        if not self._running:
+            self._running = True
+            self._nursery.start_soon(self._run)
+
+    async def _run(self) -> None:
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._receive)
+                    nursery.start_soon(self._receive_rtcp)
+                    await self._pace()
+        finally:
+            self._close_sockets()
+
+    async def _pace(self) -> None:
+        """One packet every 20 ms; a late one is followed by the next in time, so that the clock does not drift."""
+        start = trio.current_time()
+        ticks = 0
+        event: _Outgoing | None = None
+        while True:
+            ticks += 1
+            await trio.sleep_until(start + ticks * _PTIME)
+            behind = trio.current_time() - start - ticks * _PTIME
+            if behind > 0.5:  # the machine slept: what was missed is not sent in a burst
+                missed = int(behind / _PTIME)
+                ticks += missed
+                self._timestamp += missed * codecs.PACKET
+            self._timestamp = (self._timestamp + codecs.PACKET) & 0xFFFFFFFF
+            agreed = self.agreed
+            if agreed is None or agreed.direction not in ("sendrecv", "sendonly"):
+                continue
+            if event is None and self._outgoing_digits and agreed.events is not None:
+                event = _Outgoing(self._outgoing_digits.popleft(), self._timestamp)
+            if event is not None:
+                for payload, marker in event.tick():
+                    self._send(agreed.events or 0, payload, event.timestamp, marker, agreed)
+                if event.over:
+                    event = None
+                    if not self._outgoing_digits:
+                        self._digits_sent.set()
+            elif not self._echo and self._loop:
+                payload = self._loop[ticks % len(self._loop)]
+                self._send(agreed.payload_type, payload, self._timestamp, self._marker, agreed)
+                self._marker = False
+
+    def _send(self, payload_type: int, payload: bytes, timestamp: int, marker: bool, agreed: Agreed) -> None:
+        self._sequence = (self._sequence + 1) & 0xFFFF
+        packet = RtpPacket(payload_type, self._sequence, timestamp, self.ssrc, payload, marker)
+        try:
+            self._rtp.sendto(build_rtp(packet), agreed.remote)
+        except OSError:
+            return  # a full buffer, or nobody there yet: lost, as RTP may be
+        self.packets_out += 1
+
+    async def _receive(self) -> None:
+        while True:
+            await trio.lowlevel.wait_readable(self._rtp)
+            for _ in range(_BATCH):
+                try:
+                    data = self._rtp.recv(2048)
+                except BlockingIOError:
+                    break
+                except OSError:
+                    continue  # an ICMP answer to what was sent earlier
+                if kind_of(data) == "rtp":
+                    try:
+                        self._take(parse_rtp(data))
+                    except RtpError:
+                        continue
+
+    async def _receive_rtcp(self) -> None:
+        while True:
+            await trio.lowlevel.wait_readable(self._rtcp)
+            try:
+                while self._rtcp.recv(2048):
+                    self.rtcp_in += 1
+            except OSError:
+                continue
+
+    def _take(self, packet: RtpPacket) -> None:
+        agreed = self.agreed
+        if agreed is None:
+            return
+        if packet.payload_type == agreed.events:
+            self._take_event(packet)
+        elif packet.payload_type == agreed.payload_type and packet.payload:
+            self.packets_in += 1
+            self._heard.append(packet.payload)
+            if self._echo and agreed.direction == "sendrecv":
+                self._send(agreed.payload_type, packet.payload, self._echo_stamp(packet.payload), self._marker, agreed)
+                self._marker = False
+            self._tell()
+
+    def _echo_stamp(self, payload: bytes) -> int:
+        self._echoed = (self._echoed + len(payload)) & 0xFFFFFFFF
+        return self._echoed
+
+    def _take_event(self, packet: RtpPacket) -> None:
+        """A digit counts once, at the first of its packets to arrive: they share a timestamp (section 2.5.1.2)."""
+        event = parse_event(packet.payload)
+        if packet.timestamp != self._event_heard and event.digit:
+            self._event_heard = packet.timestamp
+            self._note_digit(DigitHeard(event.digit, "rtp"))
+
+    def _note_digit(self, digit: DigitHeard) -> None:
+        if len(self.digits) < _MOST_DIGITS:
+            self.digits.append(digit)
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._something.statistics().tasks_waiting:
+            self._something.set()
+            self._something = trio.Event()
+
+
+class _Outgoing:
+    """A digit being sent: packets of growing duration, three that say the end, and a pause."""
+
+    def __init__(self, digit: str, timestamp: int) -> None:
+        self.timestamp = timestamp
+        self._event = DIGITS.index(digit)
+        self._ticks = 0
+
+    @property
+    def over(self) -> bool:
+        return self._ticks >= _DIGIT_PACKETS + _GAP_PACKETS
+
+    def tick(self) -> list[tuple[bytes, bool]]:
+        """The payloads of the next 20 ms, each with its marker."""
+        self._ticks += 1
+        if self._ticks > _DIGIT_PACKETS:
+            return []
+        end = self._ticks == _DIGIT_PACKETS
+        payload = build_event(TelephoneEvent(self._event, end, 10, self._ticks * codecs.PACKET))
+        return [(payload, self._ticks == 1)] * (_END_PACKETS if end else 1)
