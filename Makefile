@@ -1,14 +1,14 @@
 # The two commands of the README: `make demo` and `make test`. Everything is installed into .venv of this checkout.
 SHELL := /bin/bash
+.DEFAULT_GOAL := help
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PLUGINS := $(wildcard plugins/*/pyproject.toml)
 STAMP := $(VENV)/.setup-done
-PHONE := plugins/console/src/siperb_console/static/phone.bundle.js
 SECONDS ?= 60
 
-.PHONY: demo test check lint types contracts docs setup peers bench bench-media bench-sip soak fuzz dist clean
+.PHONY: demo phone test check lint types contracts docs setup peers bench bench-media bench-sip soak fuzz dist clean help
 
 setup: $(STAMP)
 
@@ -18,11 +18,19 @@ $(STAMP): pyproject.toml constraints.txt $(PLUGINS)
 	  --editable '.[test,lint,docs]' $(patsubst %/pyproject.toml,--editable %,$(PLUGINS))
 	touch $@
 
-demo: $(STAMP)
-	$(BIN)/siperb demo
+demo: $(STAMP) phone
+	@exec $(BIN)/siperb demo
 
-test: $(STAMP)
+# The web phone's script, bundled from npm packages; does nothing when it is up to date.
+phone: $(STAMP)
+	@$(BIN)/python plugins/console/phone/build.py
+
+# The peers are optional: tests that need one that cannot be installed are skipped by name.
+test: $(STAMP) phone peers
 	$(BIN)/python -m pytest
+
+peers:
+	@tests/interop/install-peers || true
 
 check: lint types contracts docs
 
@@ -39,3 +47,25 @@ contracts: $(STAMP)
 
 docs: $(STAMP)
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
+
+bench: bench-sip bench-media
+
+bench-media: $(STAMP)
+	$(BIN)/python bench/media.py
+
+bench-sip: $(STAMP)
+	$(BIN)/python bench/sip_invite.py
+
+fuzz: $(STAMP)
+	$(BIN)/python tests/fuzz/fuzz_sip.py --seconds $(SECONDS)
+
+dist: $(STAMP) phone
+	for p in . $(patsubst %/pyproject.toml,%,$(PLUGINS)); do $(BIN)/pip wheel --quiet --no-deps --wheel-dir dist $$p || exit 1; done
+
+clean:
+	rm -rf $(VENV) dist docs/_build
+
+help:
+	@echo "make demo    gateway, demo PBX and web phone on this machine"
+	@echo "make test    the whole suite      make check   lint, types, import contracts, docs"
+	@echo "make bench   figures beside peers make fuzz    fuzzing for SECONDS=60"

@@ -104,7 +104,7 @@ class Gateway:
                     await self._listen(listen)
                 nursery.start_soon(self._expire_bindings)
                 await nursery.start(self._run_entries)
-                await nursery.start(partial(Operations(self).serve, settings.data_dir / "control.sock"))
+                await nursery.start(self.operations.serve)
                 for name, service in self.plugins.services():
                     await nursery.start(self._serve, name, service)
                 self.started_at = self.now()
@@ -173,6 +173,7 @@ class Gateway:
         self.calls = Calls(self)
         self.signalling.user = Admission(self, self.softphones, self.calls, digest)
         self.resolver = Resolver()
+        self.operations = Operations(self)
         self.entries = Entries(self.plugins.connection_types, self, changed=self._entry_changed)
         self.media = MediaPool(
             ports="{}-{}".format(*config.media.ports),
@@ -424,7 +425,6 @@ class ServiceView:
     def __init__(self, gateway: Gateway, plugin: str) -> None:
         self._gateway = gateway
         self._plugin = plugin
-        self._operations = Operations(gateway)
 
     @property
     def config(self) -> Any:
@@ -433,7 +433,7 @@ class ServiceView:
 
     async def call(self, method: str, params: Any = None) -> Any:
         """Ask as the control socket does."""
-        return await self._operations.call(method, params or {})
+        return await self._gateway.operations.call(method, params)
 
 
 def _is_address(host: str) -> bool:

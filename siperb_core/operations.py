@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import attrs
 import trio
 
-from siperb_core.control import ControlError, ControlServer
+from siperb_core.control import INVALID_PARAMS, ControlError, ControlServer, Handler
 
 if TYPE_CHECKING:
     from siperb_core.entries.model import Device
     from siperb_core.entries.source import LoadResult
     from siperb_core.gateway import Gateway
-
-Method = Callable[[Mapping[str, Any]], Awaitable[Any]]
-
-UNKNOWN_METHOD, BAD_PARAMETERS = -32601, -32602
-"""JSON-RPC 2.0 section 5.1."""
 
 
 class Operations:
@@ -30,7 +24,7 @@ class Operations:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self.methods: dict[str, Method] = {
+        self.methods: dict[str, Handler] = {
             "gateway.status": self._status,
             "show.connections": self._connections,
             "show.registrations": self._registrations,
@@ -45,16 +39,15 @@ class Operations:
             "device.provision": self._provision,
         }
 
-    async def call(self, method: str, params: Mapping[str, Any]) -> Any:
-        """Answer one question. Raises ControlError."""
-        answer = self.methods.get(method)
-        if answer is None:
-            raise ControlError(UNKNOWN_METHOD, f"there is no method {method}")
-        return await answer(params)
+        self._server = ControlServer(gateway.config.gateway.data_dir / "control.sock", self.methods)
 
-    async def serve(self, path: Path, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve them on a Unix socket until cancelled."""
-        await ControlServer(path, self.methods).serve(task_status=task_status)
+    async def call(self, method: str, params: Mapping[str, Any] | None = None) -> Any:
+        """Answer one question. Raises ControlError."""
+        return await self._server.call(method, params)
+
+    async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve the control socket until cancelled. Raises OSError where it cannot be made."""
+        await self._server.run(task_status=task_status)
 
     # ---- show
 
@@ -116,14 +109,16 @@ class Operations:
         try:
             await self._gateway.entries.restart(name)
         except KeyError:
-            raise ControlError(BAD_PARAMETERS, f"there is no connection {name}") from None
+            raise ControlError(
+                f"there is no connection {name}: see `siperb show connections`", INVALID_PARAMS
+            ) from None
         return {}
 
     async def _test_connection(self, params: Mapping[str, Any]) -> dict[str, Any]:
         name = _text(params, "name")
         entry = self._gateway.config.connection(name)
         if entry is None:
-            raise ControlError(BAD_PARAMETERS, f"there is no connection {name}")
+            raise ControlError(f"there is no connection {name}: see `siperb show connections`", INVALID_PARAMS)
         failure = await self._gateway.entries.probe(entry)
         return {"ok": failure is None, "reason": "" if failure is None else failure.reason}
 
@@ -161,7 +156,7 @@ class Operations:
     def _device(self, name: str) -> Device:
         device = self._gateway.config.device(name)
         if device is None:
-            raise ControlError(BAD_PARAMETERS, f"there is no device {name}")
+            raise ControlError(f"there is no device {name}: see `siperb show devices`", INVALID_PARAMS)
         return device
 
     def _token(self, device: Device) -> str:
@@ -172,7 +167,7 @@ class Operations:
 def _text(params: Mapping[str, Any], name: str) -> str:
     value = params.get(name)
     if not isinstance(value, str) or not value:
-        raise ControlError(BAD_PARAMETERS, f"{name} is missing")
+        raise ControlError(f"{name} is missing", INVALID_PARAMS)
     return value
 
 

@@ -15,7 +15,7 @@ import attrs
 import trio
 
 from siperb_core.gateway import Gateway
-from siperb_core.testing.pbx import Account, DemoPbx, PbxSettings
+from siperb_core.testing.pbx import PbxSettings, open_pbx
 
 HOST = "127.0.0.1"
 DOMAIN = "siperb.demo"
@@ -102,9 +102,9 @@ class DemoPorts:
         return self.base + 100, self.base + 299
 
     @property
-    def pbx_rtp(self) -> tuple[int, int]:
-        """First and last media port of the demo PBX."""
-        return self.base + 300, self.base + 499
+    def pbx_rtp(self) -> range:
+        """Media ports of the demo PBX."""
+        return range(self.base + 300, self.base + 500)
 
 
 async def demo(port_base: int = 8000, *, as_json: bool = False, directory: Path | None = None) -> int:
@@ -116,11 +116,9 @@ async def demo(port_base: int = 8000, *, as_json: bool = False, directory: Path 
     config = folder / "siperb.toml"
     _write_private(config, _config_text(ports, password, pbx_password))
     settings = PbxSettings(
-        bind=(HOST, ports.pbx), accounts=(Account("200", pbx_password),), rtp_ports=ports.pbx_rtp, realm="demo-pbx"
+        address=HOST, port=ports.pbx, accounts={"200": pbx_password}, rtp_ports=ports.pbx_rtp, realm="demo-pbx"
     )
-    async with trio.open_nursery() as nursery:
-        pbx = DemoPbx(settings)
-        await nursery.start(pbx.run)
+    async with open_pbx(settings), trio.open_nursery() as nursery:
         gateway = Gateway(config)
         await nursery.start(gateway.run)
         await gateway.wait_settled()

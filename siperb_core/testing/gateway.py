@@ -1,0 +1,72 @@
+"""A whole gateway in this process, on free ports of loopback, for tests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import trio
+
+from siperb_core.gateway import Gateway
+
+_HEAD = """\
+[gateway]
+domain = "gw.example"
+data_dir = "data"
+
+[[listen]]
+transport = "udp"
+bind = "127.0.0.1:0"
+
+[[listen]]
+transport = "ws"
+bind = "127.0.0.1:0"
+
+[media]
+workers = 1
+
+[[device]]
+name = "alice-web"
+user = "alice"
+password = "alice-secret"
+
+[[device]]
+name = "bob-web"
+user = "bob"
+password = "bob-secret"
+"""
+
+
+@asynccontextmanager
+async def open_gateway(directory: Path, connections: str = "", *, head: str = _HEAD) -> AsyncIterator[Gateway]:
+    """Run a gateway with two devices (alice-web, bob-web) and these `[[connection]]` tables until the block ends.
+
+    Entered once every entry has been set up or has failed to be.
+    """
+    config = directory / "siperb.toml"
+    config.write_text(f"{head}\n{connections}", encoding="utf-8")
+    os.chmod(config, 0o600)
+    gateway = Gateway(config)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(gateway.run)
+        await gateway.wait_settled()
+        try:
+            yield gateway
+        finally:
+            with trio.CancelScope(shield=True), trio.move_on_after(20):
+                gateway.stop(drain_seconds=0)
+                await gateway.stopped.wait()
+            nursery.cancel_scope.cancel()
+
+
+def address(gateway: Gateway, transport: str) -> tuple[str, int]:
+    """Where the gateway listens by this transport."""
+    return gateway.listeners[transport][0].local
+
+
+def websocket_url(gateway: Gateway) -> str:
+    """Where softphones connect."""
+    host, port = address(gateway, "ws")
+    return f"ws://{host}:{port}/ws"
