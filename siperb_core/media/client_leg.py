@@ -162,14 +162,18 @@ class ClientConnection:
 
     async def _handshake(self, dtls: DtlsTransport, fingerprints: tuple[tuple[str, str], ...]) -> None:
         done = False
-        with self._handshake_scope:
-            with trio.move_on_after(HANDSHAKE_TIMEOUT):
+        detail = "the client does not answer"
+        with self._handshake_scope, trio.move_on_after(HANDSHAKE_TIMEOUT):
+            try:
                 done = await trio_asyncio.aio_as_trio(dtls.handshake)(fingerprints)
+                detail = "the handshake failed, or the certificate is not the one SDP announced"
+            except Exception as error:  # whatever a peer sends must not end the worker
+                detail = repr(error)
         if self._closed:
             return
         if not done:
             self._failed = True
-            self._report("dtls_failed", "the handshake failed, or the certificate is not the one SDP announced")
+            self._report("dtls_failed", detail)
             return
         self._unprotect, self._unprotect_rtcp = dtls.inbound.unprotect, dtls.inbound.unprotect_rtcp
         self._protect, self._protect_rtcp = dtls.outbound.protect, dtls.outbound.protect_rtcp
@@ -192,7 +196,11 @@ class ClientConnection:
         self.connected = False
         self._protect = self._unprotect = self._protect_rtcp = self._unprotect_rtcp = None
         self._handshake_scope.cancel()
-        if self._dtls is not None:
-            await trio_asyncio.aio_as_trio(self._dtls.stop)()
-        self._channel.close()
-        self.socket.close()
+        try:
+            if self._dtls is not None:
+                await trio_asyncio.aio_as_trio(self._dtls.stop)()
+        except Exception:  # a goodbye that fails changes nothing
+            self.send_errors += 1
+        finally:
+            self._channel.close()
+            self.socket.close()

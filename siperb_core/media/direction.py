@@ -123,8 +123,8 @@ class Direction:
             self._ticks += step
             self._step, self._last_timestamp = step, timestamp
         self._last_at = now
-        reception.timed(timestamp, now) if payload_type == self._receive else None
         if payload_type == self._receive:
+            reception.timed(timestamp, now)
             return self._audio(data[start:end], second, sequence, missing, now)
         self._audio_last = False
         if payload_type == self._dtmf_receive and self._dtmf_send >= 0:

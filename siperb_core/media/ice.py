@@ -25,9 +25,8 @@ NOMINATION_PATIENCE: Final = 0.1  # how long the controlling side waits for a be
 CONSENT_INTERVAL: Final = 4.0
 CONSENT_EXPIRY: Final = 30.0  # RFC 7675 section 5.1
 CONNECT_TIMEOUT: Final = 20.0
-RENOMINATION_SILENCE: Final = 1.5
+RETRY_INTERVAL: Final = 0.5  # before pairs that failed are tried again
 
-_HOST_PRIORITY: Final = (126 << 24) | (65535 << 8) | 255
 _REFLEXIVE_PRIORITY: Final = (110 << 24) | (65535 << 8) | 255
 
 
@@ -37,7 +36,6 @@ class _Pair:
     priority: int  # of the remote candidate
     state: Literal["waiting", "in-progress", "succeeded", "failed"] = "waiting"
     use_candidate: bool = False  # the peer has nominated it
-    used_at: float = 0.0
 
 
 @attrs.define(eq=False)
@@ -94,6 +92,7 @@ class IceAgent:
         self._early: dict[Address, tuple[int, bool]] = {}
         self._started_at = self._next_check = self._first_success = 0.0
         self._nominating = False
+        self._settled = False  # a pair is selected, under the credentials now in force
         self._consented_at = self._next_consent = 0.0
 
     @property
@@ -104,7 +103,7 @@ class IceAgent:
     @property
     def busy(self) -> bool:
         """Whether time matters in milliseconds: checks are under way."""
-        return self.started and not self.failed and (self.selected is None or bool(self._checks) or self._nominating)
+        return self.started and not self.failed and not self._settled
 
     def start(self, ufrag: str, password: str, candidates: tuple[str, ...], now: float) -> None:
         """Give the peer's credentials and candidates; again with the same credentials to add candidates."""
@@ -128,7 +127,8 @@ class IceAgent:
         self._pairs.clear()
         self._checks.clear()
         self._early.clear()
-        self._nominating, self._first_success = False, 0.0
+        self._nominating = self._settled = False
+        self._first_success = 0.0
         self.trusted = {self.selected} if self.selected is not None else set()
         self._started_at = now
 
@@ -153,7 +153,7 @@ class IceAgent:
         for check in list(self._checks.values()):
             if check.next_at <= now:
                 self._repeat(check, now)
-        if self.selected is not None and self._started_at <= self._consented_at:
+        if self._settled:
             self._keep_consent(now)
             return
         if now - self._started_at > CONNECT_TIMEOUT:
@@ -164,6 +164,11 @@ class IceAgent:
             if waiting:
                 self._check(max(waiting, key=lambda p: p.priority), now)
                 self._next_check = now + PACING
+            elif not self._checks and not self._first_success:
+                # Nothing has worked yet: the way may have been closed only until the peer's own checks opened it.
+                for pair in self._pairs.values():
+                    pair.state = "waiting"
+                self._next_check = now + RETRY_INTERVAL
         if self.controlling and not self._nominating:
             self._maybe_nominate(now)
 
@@ -235,7 +240,8 @@ class IceAgent:
         if not self._settle_role(message, source):
             return
         self._answer(message, source)
-        self.trusted.add(source) if len(self.trusted) < 2 * MAX_REMOTE_CANDIDATES else None
+        if len(self.trusted) < 2 * MAX_REMOTE_CANDIDATES:
+            self.trusted.add(source)
         priority = int(message.attributes.get("PRIORITY", 0))
         use = "USE-CANDIDATE" in message.attributes
         if not self.started:
@@ -273,7 +279,6 @@ class IceAgent:
         pair = self._pair(source, priority)
         if use and not self.controlling:
             pair.use_candidate = True
-            pair.used_at = now
         if pair.state in ("waiting", "failed"):
             self._check(pair, now)
         elif pair.state == "succeeded" and use and not self.controlling:
@@ -308,14 +313,10 @@ class IceAgent:
         self.advance(now)
 
     def _select(self, pair: _Pair, now: float) -> None:
+        # The last nomination counts: a browser nominates again when it moves, and one that nominates several hears us on all of them.
         self._nominating = False
-        current = self._pairs.get(self.selected) if self.selected is not None else None
-        # Aggressive nomination names several pairs: the best one wins, unless the peer has ceased to use it (it has moved).
-        if current is not None and current is not pair:
-            silent = now - current.used_at > RENOMINATION_SILENCE
-            if current.state == "succeeded" and current.priority > pair.priority and not silent:
-                return
-        if self.selected != pair.address or self._consented_at < self._started_at:
+        if self.selected != pair.address or not self._settled:
             self.selected = pair.address
+            self._settled = True
             self._consented_at = now
             self._next_consent = now + CONSENT_INTERVAL

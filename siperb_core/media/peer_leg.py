@@ -70,12 +70,10 @@ class PeerConnection:
                 return
             except OSError:  # the answer to an earlier sending: port unreachable
                 continue
-            if source != self.remote or not self._locked:
-                source = source[:2]
-                if source != self.remote or not self._locked:
-                    if not self._admit(data, source, now):
-                        self.filtered += 1
-                        continue
+            source = source[:2]
+            if (source != self.remote or not self._locked) and not self._admit(data, source, now):
+                self.filtered += 1
+                continue
             self._on_rtp(data, now)
 
     def rtcp_readable(self) -> None:

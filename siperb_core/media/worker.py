@@ -32,7 +32,7 @@ MAX_EVENTS: Final = 512
 SESSIONS_PER_MESSAGE: Final = 100
 BUSY_TICK: Final = 0.02
 IDLE_TICK: Final = 0.2
-BACKLOG: Final = 4096
+BACKLOG: Final = 256  # messages waiting: figures, which come again, are left out beyond it
 
 
 class Worker:
@@ -49,7 +49,7 @@ class Worker:
         self._sessions: dict[int, WorkerSession] = {}
         self._epoll = select.epoll()
         self._handlers: dict[int, Callable[[], None]] = {}
-        self._backlog: deque[bytes] = deque(maxlen=BACKLOG)
+        self._backlog: deque[bytes] = deque()
         self._wake = trio.Event()
         self._flush = trio.Event()
         self._complained: set[str] = set()
@@ -64,7 +64,7 @@ class Worker:
     def _emit(self, session_id: int, event: MediaEvent) -> None:
         self._tell({"event": "media", "session": session_id, "what": attrs.asdict(event)})
 
-    def _complain(self, what: str, error: Exception) -> None:
+    def complain(self, what: str, error: object) -> None:
         """Report a mistake of ours, each once: it must be seen, and it must not flood the log."""
         text = f"{what}: {error!r}"
         if text not in self._complained and len(self._complained) < 100:
@@ -105,7 +105,7 @@ class Worker:
                 try:
                     self._carry_out(decode(data), sockets)
                 except Exception as error:
-                    self._complain("a message from the gateway", error)
+                    self.complain("a message from the gateway", error)
 
     def _carry_out(self, message: dict[str, Any], sockets: list[socket.socket]) -> None:
         kind, session_id = message["do"], message["session"]
@@ -133,7 +133,7 @@ class Worker:
             with trio.CancelScope(shield=True), trio.move_on_after(5):
                 await session.close()
         except Exception as error:
-            self._complain("closing a session", error)
+            self.complain("closing a session", error)
         finally:
             self._tell({"event": "closed", "session": session.id, "stats": session.stats()})
 
@@ -161,7 +161,7 @@ class Worker:
                 try:
                     handler()
                 except Exception as error:  # one call's mishap is not the others'
-                    self._complain("serving a packet", error)
+                    self.complain("serving a packet", error)
 
     # --- time
 
@@ -176,7 +176,7 @@ class Worker:
                     session.advance(now)
                     busy = busy or session.busy
                 except Exception as error:
-                    self._complain("keeping time", error)
+                    self.complain("keeping time", error)
             if now >= figures_at:
                 figures_at = now + self._settings.stats_interval
                 self._tell_figures()
@@ -185,6 +185,8 @@ class Worker:
                 await self._wake.wait()
 
     def _tell_figures(self) -> None:
+        if len(self._backlog) > BACKLOG:
+            return
         flowing = [s for s in self._sessions.values() if s.flowing]
         for start in range(0, len(flowing), SESSIONS_PER_MESSAGE):
             part = flowing[start : start + SESSIONS_PER_MESSAGE]
@@ -210,8 +212,10 @@ async def run(control: socket.socket) -> None:
     if not data:
         return
     settings = converter.structure(decode(data), Settings)
-    async with trio_asyncio.open_loop(), trio.open_nursery() as nursery:
+    async with trio_asyncio.open_loop() as loop, trio.open_nursery() as nursery:
         worker = Worker(control, settings, nursery)
+        # trio-asyncio would end the whole loop, and every call with it, for one stray exception in aiortc.
+        loop.set_exception_handler(lambda _, context: worker.complain("in aiortc", context.get("exception") or context))
         nursery.start_soon(worker.send_messages)
         nursery.start_soon(worker.serve_packets)
         nursery.start_soon(worker.keep_time)

@@ -1,0 +1,219 @@
+"""One direction of a call: whatever comes in, what goes out is one well-formed stream."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from siperb_core.media.direction import Direction
+from siperb_core.rtp.events import TelephoneEvent, build_event, parse_event
+from siperb_core.rtp.packet import RtpPacket, build_rtp, parse_rtp
+from siperb_core.sdp.plan import Codec, Stream
+
+OPUS = Stream(Codec("opus", 48000, 2), 111, 111, dtmf_send=110, dtmf_receive=110, dtmf_clock=48000)
+G722 = Stream(Codec("G722", 8000), 9, 9, dtmf_send=101, dtmf_receive=101, dtmf_clock=8000)
+
+
+class Marking:
+    """A transcoder that says what it was given."""
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    def transcode(self, payload: bytes) -> bytes:
+        if payload == b"bad":
+            raise ValueError("no such codec")
+        return b"<" + payload + b">" if payload else b""
+
+    def conceal(self) -> bytes:
+        return b"concealed"
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Line:
+    """A direction and its clock; `send` gives back what comes out, taken apart."""
+
+    def __init__(self, source: Stream = G722, target: Stream = OPUS, transcoder: Marking | None = None) -> None:
+        self.direction = Direction(ssrc=77, sequence=65000, timestamp=0xFFFFFF00)
+        self.direction.configure(source, target, transcoder)
+        self.now = 100.0
+
+    def send(self, sequence: int, timestamp: int, payload: bytes = b"x", *, pt: int = 9, ssrc: int = 5, marker: bool = False) -> list[RtpPacket]:
+        self.now += 0.02
+        data = build_rtp(RtpPacket(pt, sequence & 0xFFFF, timestamp & 0xFFFFFFFF, ssrc, payload, marker))
+        return [parse_rtp(p) for p in self.direction.forward(data, self.now)]
+
+
+def gaps(packets: list[RtpPacket]) -> list[tuple[int, int]]:
+    return [
+        ((b.sequence - a.sequence) & 0xFFFF, (b.timestamp - a.timestamp) & 0xFFFFFFFF)
+        for a, b in zip(packets, packets[1:], strict=False)
+    ]
+
+
+def test_one_packet_in_is_one_packet_out_at_the_other_clock() -> None:
+    line = Line(transcoder=Marking())
+    out = [p for n in range(1000) for p in line.send(65500 + n, 0xFFFFF000 + 160 * n, b"%d" % n)]
+    assert [p.payload for p in out] == [b"<%d>" % n for n in range(1000)]
+    assert set(gaps(out)) == {(1, 960)}
+    assert {(p.ssrc, p.payload_type) for p in out} == {(77, 111)}
+
+
+def test_timestamps_go_down_without_drift_over_the_wrap() -> None:
+    line = Line(OPUS, G722, Marking())
+    out = [p for n in range(1000) for p in line.send(n, 0xFFFFFFFF - 48000 + 960 * n, pt=111)]
+    assert set(gaps(out)) == {(1, 160)}
+
+
+def test_relay_changes_the_header_only() -> None:
+    line = Line(G722, attrs.evolve(G722, send=99))
+    out = line.send(1, 1000, b"payload", marker=True)
+    assert [(p.payload, p.payload_type, p.ssrc, p.marker) for p in out] == [(b"payload", 99, 77, True)]
+
+
+@pytest.mark.parametrize("missing", [1, 5])
+def test_a_short_gap_is_filled(missing: int) -> None:
+    line = Line(transcoder=Marking())
+    out = line.send(1, 160) + line.send(2, 320) + line.send(3 + missing, 480 + 160 * missing, b"after")
+    assert [p.payload for p in out[2:]] == [b"concealed"] * missing + [b"<after>"]
+    assert set(gaps(out)) == {(1, 960)}
+
+
+def test_a_long_gap_stays_a_gap() -> None:
+    line = Line(transcoder=Marking())
+    out = line.send(1, 160) + line.send(10, 1600)
+    assert gaps(out) == [(9, 8640)]
+    assert line.direction.reception.lost == 8
+
+
+def test_a_gap_over_a_pause_is_not_filled() -> None:
+    line = Line(transcoder=Marking())
+    out = line.send(1, 160) + line.send(3, 80000)
+    assert gaps(out) == [(2, (80000 - 160) * 6)]
+
+
+def test_late_and_repeated_packets_are_dropped_when_transcoding() -> None:
+    line = Line(transcoder=Marking())
+    line.send(10, 1600)
+    line.send(12, 1920)
+    assert line.send(12, 1920) == []
+    assert line.send(11, 1760) == []
+    assert line.direction.dropped["late"] == 2
+
+
+def test_a_late_packet_is_relayed_in_its_place() -> None:
+    line = Line(G722, G722)
+    out = line.send(10, 1600) + line.send(12, 1920) + line.send(11, 1760, b"late") + line.send(13, 2080)
+    assert gaps(out) == [(2, 320), (0xFFFF, 0xFFFFFFFF - 159), (2, 320)]
+
+
+def test_a_new_source_is_joined_on() -> None:
+    line = Line(transcoder=Marking())
+    out = line.send(10, 1600) + line.send(500, 99, ssrc=6) + line.send(501, 259, ssrc=6)
+    assert [g[0] for g in gaps(out)] == [1, 1]
+    assert gaps(out)[0][1] == pytest.approx(960, abs=1)
+    assert line.direction.reception.lost == 0
+
+
+def test_a_pause_is_no_loss_and_time_goes_on() -> None:
+    line = Line(transcoder=Marking())
+    out = line.send(10, 1600)
+    line.direction.interrupt()
+    line.now += 9.98
+    out += line.send(510, 81600)
+    assert gaps(out)[0][0] == 1
+    assert gaps(out)[0][1] == pytest.approx(480000, abs=2)
+    assert line.direction.reception.lost == 0
+
+
+def test_a_leap_of_timestamps_follows_the_clock() -> None:
+    line = Line(transcoder=Marking())
+    out = line.send(10, 1600) + line.send(11, 0x70000000)
+    assert gaps(out)[0] == (1, pytest.approx(960, abs=12))
+
+
+def test_a_payload_type_nobody_agreed_on_goes_no_further() -> None:
+    line = Line(transcoder=Marking())
+    assert line.send(1, 160, pt=18) == []
+    assert line.direction.dropped["payload_type"] == 1
+    assert line.direction.reception.packets == 0
+
+
+def test_a_payload_that_cannot_be_decoded_costs_itself() -> None:
+    line = Line(transcoder=Marking())
+    out = line.send(1, 160) + line.send(2, 320, b"bad") + line.send(3, 480)
+    assert gaps(out) == [(2, 1920)]
+    assert line.direction.dropped["codec"] == 1
+
+
+def test_silence_and_comfort_noise_leave_no_gap() -> None:
+    line = Line(transcoder=Marking())
+    out = line.send(1, 160) + line.send(2, 320, b"") + line.send(3, 480, pt=13) + line.send(4, 640)
+    assert gaps(out) == [(1, 2880)]
+
+
+def test_a_key_press_is_passed_on_once_with_one_timestamp() -> None:
+    line = Line(transcoder=Marking())
+    out = line.send(1, 160)
+    for n in range(8):
+        event = build_event(TelephoneEvent(7, n > 4, 10, 160 * min(n + 1, 6)))
+        out += line.send(2 + n, 320, event, pt=101, marker=n == 0)
+    out += line.send(10, 320 + 8 * 160)
+    keys = out[1:-1]
+    assert {(p.payload_type, p.timestamp) for p in keys} == {(110, (out[0].timestamp + 960) & 0xFFFFFFFF)}
+    assert [p.marker for p in keys] == [True] + [False] * 7
+    assert [parse_event(p.payload).duration for p in keys] == [960 * min(n + 1, 6) for n in range(8)]
+    assert [g[0] for g in gaps(out)] == [1] * 9
+
+
+def test_a_key_press_the_other_side_cannot_have_leaves_no_gap() -> None:
+    line = Line(target=attrs.evolve(OPUS, dtmf_send=None), transcoder=Marking())
+    event = build_event(TelephoneEvent(7, False, 10, 160))
+    out = line.send(1, 160) + line.send(2, 320, event, pt=101) + line.send(3, 480)
+    assert gaps(out) == [(1, 1920)]
+
+
+def test_a_short_key_press_is_malformed() -> None:
+    line = Line(transcoder=Marking())
+    assert line.send(1, 160, b"xy", pt=101) == []
+    assert line.direction.dropped["malformed"] == 1
+
+
+def test_another_codec_goes_on_where_the_first_ended() -> None:
+    first = Marking()
+    line = Line(transcoder=first)
+    out = line.send(1, 160)
+    pcma = Stream(Codec("PCMA", 8000), 8, 8)
+    line.direction.configure(pcma, OPUS, Marking())
+    assert first.closed
+    out += line.send(2, 320, pt=8)
+    assert gaps(out) == [(1, 960)]
+
+
+def test_another_clock_is_joined_on() -> None:
+    line = Line(transcoder=Marking())
+    out = line.send(1, 160) + line.send(2, 320)
+    line.direction.configure(OPUS, OPUS, None)
+    out += line.send(3, 99999, pt=111)
+    assert gaps(out)[1] == (1, pytest.approx(960, abs=1))
+    assert line.direction.reception.packets == 3
+
+
+@given(st.lists(st.tuples(st.binary(max_size=40), st.floats(0, 1)), max_size=30))
+def test_any_octets_give_nothing_or_rtp(datagrams: list[tuple[bytes, float]]) -> None:
+    line = Line(transcoder=Marking())
+    for data, wait in datagrams:
+        line.now += wait
+        for packet in line.direction.forward(data, line.now):
+            assert parse_rtp(packet).ssrc == 77
+
+
+@given(st.lists(st.tuples(st.integers(0, 0xFFFF), st.integers(0, 0xFFFFFFFF), st.sampled_from([9, 13, 101]), st.integers(1, 2)), max_size=60))
+def test_what_comes_out_never_repeats_a_sequence_number(packets: list[tuple[int, int, int, int]]) -> None:
+    line = Line(transcoder=Marking())
+    out = [p for s, t, pt, ssrc in packets for p in line.send(s, t, b"abcd", pt=pt, ssrc=ssrc)]
+    assert all(0 < step[0] < 0x8000 for step in gaps(out))
