@@ -10,11 +10,12 @@ import inspect
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 import pluggy
-import structlog
 
 from siperb_core import hookspecs
 from siperb_core.routing import Explanation, Route
@@ -31,7 +32,8 @@ GROUP = "siperb.plugins"
 CORE = "defaults"
 """The entry point of the core's own behaviour; it cannot be disabled."""
 
-_log = structlog.get_logger("siperb.plugins")
+GATHERED = ("siperb_connection_types", "siperb_transports", "siperb_transcoders")
+"""Hooks that are called once, when a plugin is loaded."""
 
 
 @attrs.frozen
@@ -111,9 +113,8 @@ class Plugins:
         provides = [f"connection type {kind.kind}" for kind in kinds]
         provides += [f"transport {transport.name}" for transport in transports]
         provides += [f"transcoder {item.name}" for item in transcoders]
-        gathered = {"siperb_connection_types", "siperb_transports", "siperb_transcoders"}
         provides += sorted(
-            f"hook {caller.name}" for caller in self._pm.get_hookcallers(plugin) or () if caller.name not in gathered
+            f"hook {caller.name}" for caller in self._pm.get_hookcallers(plugin) or () if caller.name not in GATHERED
         )
         return tuple(provides)
 
@@ -153,7 +154,7 @@ class Plugins:
                 result = impl.function(*[arguments[name] for name in impl.argnames])
             except Exception:
                 self.errors[impl.plugin_name] += 1
-                _log.exception("plugin.failed", plugin=impl.plugin_name, hook=hook)
+                _log().exception("plugin.failed", plugin=impl.plugin_name, hook=hook)
                 continue
             yield impl.plugin_name, result
 
@@ -193,19 +194,21 @@ class Plugins:
 
     def _misfit(self, plugin: str, hook: str, result: object) -> None:
         self.errors[plugin] += 1
-        _log.error("plugin.misfit", plugin=plugin, hook=hook, returned=type(result).__name__)
+        _log().error("plugin.misfit", plugin=plugin, hook=hook, returned=type(result).__name__)
 
 
 def load_plugins(
     disable: Iterable[str] = (),
     *,
     own: Mapping[str, object] | None = None,
+    only: Iterable[str] | None = None,
     found: Callable[[], Iterable[EntryPoint]] = lambda: entry_points(group=GROUP),
 ) -> Plugins:
-    """Load every installed plugin but those in `disable`, which are not even imported; never raises.
+    """Load every installed plugin but those in `disable`, which are not even imported; never raises for a plugin.
 
-    `own` are objects of the gateway itself that are plugins too, the configured devices say. `found` gives the entry
-    points. The core's own is loaded first, the rest by name, so the order is the same everywhere.
+    `own` are objects of the gateway itself that are plugins too, the configured devices say. `only` are hooks: a
+    plugin that has none of them is left out, for a command that has to be quick. `found` gives the entry points. The
+    core's own is loaded first, the rest by name, so the order is the same everywhere.
     """
     plugins = Plugins()
     off = set(disable)
@@ -217,17 +220,41 @@ def load_plugins(
         if point.name != CORE and not off.isdisjoint({point.name, distribution}):
             plugins.infos.append(PluginInfo(point.name, distribution, version, "disabled", "named in plugins.disable"))
             continue
+        if only is not None and not _mentions(point, only):
+            continue
         try:
             if point.name in seen:
                 raise _Unusable(f"another plugin is called {point.name}")
             provides = plugins._add(point.name, _import(point))
         except _Unusable as error:
-            _log.warning("plugin.set_aside", plugin=point.name, reason=str(error))
+            if only is None:
+                _log().warning("plugin.set_aside", plugin=point.name, reason=str(error))
             plugins.infos.append(PluginInfo(point.name, distribution, version, "set_aside", str(error)))
             continue
         seen.add(point.name)
         plugins.infos.append(PluginInfo(point.name, distribution, version, "loaded", provides=provides))
     return plugins
+
+
+def _log() -> Any:
+    """The log, imported when there is something to say: a fifth of the start of a quick command otherwise."""
+    import structlog
+
+    return structlog.get_logger("siperb.plugins")
+
+
+def _mentions(point: EntryPoint, hooks: Iterable[str]) -> bool:
+    """Whether a plugin may implement one of the hooks, by its text: a hook has to be an attribute of the entry
+    point's module.
+
+    True where that cannot be told, so that nothing is left out by mistake.
+    """
+    try:
+        spec = find_spec(point.module)
+        text = Path(spec.origin).read_text() if spec is not None and spec.origin is not None else "import *"
+    except (ImportError, ValueError, OSError):
+        return True
+    return bool(point.attr) or "import *" in text or any(hook in text for hook in hooks)
 
 
 def _import(point: EntryPoint) -> object:

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from siperb_core.defaults.devices import ConfiguredDevices
+from siperb_core.defaults.transports import CoreTransport
+from siperb_core.entries.source import TRANSPORTS
 from siperb_core.hookspecs import hookimpl
 from siperb_core.routing import Explanation, Route, explain
-from siperb_core.transport.contract import TransportType
 
-__all__ = ["ConfiguredDevices", "siperb_route", "siperb_transports"]
+__all__ = ["ConfiguredDevices", "CoreTransport", "siperb_route", "siperb_transports"]
 
 
 @hookimpl
-def siperb_transports() -> Sequence[TransportType]:
+def siperb_transports() -> Sequence[CoreTransport]:
     """udp, tcp, tls, ws, wss."""
-    from siperb_core.transport import TRANSPORTS  # sockets: not for a command that only explains a route
-
-    return TRANSPORTS
+    return [CoreTransport(name) for name in TRANSPORTS]
 
 
 @hookimpl(trylast=True)

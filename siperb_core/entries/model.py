@@ -119,8 +119,17 @@ class Entry:
 
     @property
     def route(self) -> Route:
-        """The entry as routing sees it."""
-        return Route(self.name, self.weight, self.dial_pattern, self.enabled, self.users, self.methods, self.failover)
+        """The entry as routing sees it; one with a mistake in it takes no calls."""
+        return Route(
+            self.name,
+            self.weight,
+            self.dial_pattern,
+            self.enabled,
+            self.users,
+            self.methods,
+            self.failover,
+            f"its configuration has a mistake: {self.problem}" if self.problem else "",
+        )
 
     def rings(self, user: str) -> bool:
         """Whether a user dials out through this connection and rings for it."""
@@ -153,5 +162,5 @@ class GatewayConfig:
 
 
 def routes_of(config: GatewayConfig) -> tuple[Route, ...]:
-    """The connections as routing sees them; entries with a mistake in them take no calls."""
-    return tuple(entry.route for entry in config.connections if not entry.problem)
+    """The connections as routing sees them."""
+    return tuple(entry.route for entry in config.connections)

@@ -6,7 +6,7 @@ import ipaddress
 import os
 import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,6 +35,7 @@ MAX_DEVICES = 100_000
 MAX_CONNECTIONS = 1000
 
 CODECS = ("G722", "PCMA", "PCMU", "opus")
+TRANSPORTS = ("udp", "tcp", "tls", "ws", "wss")
 SECURE = ("tls", "wss")
 
 
@@ -97,9 +98,13 @@ class _Connection:
     version: int = attrs.field(default=1, validator=fields.between(1, 1000))
 
 
-def load(path: Path | str, types: Mapping[str, ConnectionType] | None = None) -> LoadResult:
+def load(
+    path: Path | str,
+    types: Mapping[str, ConnectionType] | None = None,
+    transports: Collection[str] = TRANSPORTS,
+) -> LoadResult:
     """Read a file. `types` are the installed connection types; without them `[connection.settings]` stays as it is
-    written.
+    written. `transports` are the names of the installed transports.
 
     Never raises for what is in the file, or for a file that is missing: that is a problem too.
     """
@@ -111,11 +116,16 @@ def load(path: Path | str, types: Mapping[str, ConnectionType] | None = None) ->
     except OSError as error:
         mend = "make it, or name another with --config"
         return LoadResult(None, (Problem(str(file), f"cannot be read ({error.strerror})", mend),))
-    return load_text(data, file, types, private=not mode & (stat.S_IRWXG | stat.S_IRWXO))
+    return load_text(data, file, types, transports, private=not mode & (stat.S_IRWXG | stat.S_IRWXO))
 
 
 def load_text(
-    data: bytes, path: Path, types: Mapping[str, ConnectionType] | None = None, *, private: bool = False
+    data: bytes,
+    path: Path,
+    types: Mapping[str, ConnectionType] | None = None,
+    transports: Collection[str] = TRANSPORTS,
+    *,
+    private: bool = False,
 ) -> LoadResult:
     """As `load`, from the file's octets. `private`: nobody but the owner can read the file, so it may hold secrets."""
     if len(data) > MAX_FILE:
@@ -127,7 +137,7 @@ def load_text(
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         return LoadResult(None, (Problem(path.name, f"is not TOML: {error}", "mend the syntax at that place"),))
     reader = Structurer(path.absolute().parent)
-    config = _config(document, reader, path, types)
+    config = _config(document, reader, path, types, transports)
     if not private:
         for where in reader.literals:
             reader.warn(
@@ -139,13 +149,17 @@ def load_text(
 
 
 def _config(
-    document: dict[str, Any], reader: Structurer, path: Path, types: Mapping[str, ConnectionType] | None
+    document: dict[str, Any],
+    reader: Structurer,
+    path: Path,
+    types: Mapping[str, ConnectionType] | None,
+    transports: Collection[str],
 ) -> GatewayConfig | None:
     for key in document:
         if key not in ("gateway", "listen", "media", "plugins", "device", "connection"):
             reader.wrong(key[:60], "unknown key", "known here are gateway, listen, media, plugins, device, connection")
     gateway = _gateway(document.get("gateway", {}), reader)
-    listen = _listeners(document.get("listen", []), reader)
+    listen = _listeners(document.get("listen", []), reader, transports)
     media = _media(document.get("media", {}), reader)
     plugins = _plugins(document.get("plugins", {}), reader)
     usable = not reader.problems
@@ -184,12 +198,14 @@ def _tables(data: object, path: str, most: int, reader: Structurer) -> list[Any]
     return data
 
 
-def _listeners(data: object, reader: Structurer) -> tuple[Listen, ...]:
+def _listeners(data: object, reader: Structurer, transports: Collection[str]) -> tuple[Listen, ...]:
     listeners: list[Listen] = []
     taken: dict[tuple[bool, str, int], str] = {}
     for index, item in enumerate(_tables(data, "listen", MAX_LISTENERS, reader)):
         path = f"listen[{index}]"
         raw = reader.instance(_Listen, item, path)
+        if raw is not None and raw.transport not in transports:
+            reader.wrong(f"{path}.transport", f'"{raw.transport[:40]}" is not known', "use " + ", ".join(transports))
         listener = _listener(raw, path, reader) if raw is not None else None
         if listener is None:
             continue
@@ -331,8 +347,14 @@ def _connections(data: object, reader: Structurer, types: Mapping[str, Connectio
             _check_unique(entry, path, types, unique, reader)
         problems = reader.problems[before:]
         reader.connection = None
-        if entry is not None:
-            entries.append(attrs.evolve(entry, problem="; ".join(map(str, problems))))
+        if entry is None:
+            continue
+        entries.append(attrs.evolve(entry, problem="; ".join(map(str, problems))))
+        if (
+            types is not None and entry.type and entry.type not in types
+        ):  # a state of its own, not a mistake in the entry
+            wrong, mend = f'no installed plugin gives "{entry.type}"', "install it with pip, or use " + ", ".join(types)
+            reader.problems.append(Problem(f"{path}.type", wrong, mend, entry.name))
     return tuple(entries)
 
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import attrs
-import cattrs
 
 from siperb_core.entries.model import Secret
 
@@ -172,6 +171,8 @@ class Structurer:
         return self.value(others[-1], data, path)
 
     def _other(self, kind: Any, data: object, path: str) -> Any:
+        import cattrs  # only where a type of a plugin's own needs it: it is slow to import
+
         try:
             return cattrs.structure(data, kind)
         except Exception as error:

@@ -14,7 +14,10 @@ ALL = "*"
 
 @attrs.frozen
 class Route:
-    """A connection as routing sees it; keys and defaults are the configuration's."""
+    """A connection as routing sees it; keys and defaults are the configuration's.
+
+    `unusable` says in plain words why it takes no calls whatever their number; empty where nothing keeps it from that.
+    """
 
     connection: str
     weight: int = 0
@@ -23,6 +26,7 @@ class Route:
     users: tuple[str, ...] = (ALL,)
     methods: tuple[str, ...] = (ALL,)
     failover: bool = False
+    unusable: str = ""
 
 
 @attrs.frozen
@@ -87,6 +91,8 @@ def _against(route: Route, number: str, user: str, method: str) -> str | None:
     """What speaks against a connection; None when nothing does."""
     if not route.enabled:
         return "it is disabled"
+    if route.unusable:
+        return route.unusable
     if user != ALL and ALL not in route.users and user not in route.users:
         return f"user {user} is not among its users"
     if ALL not in route.methods and method not in route.methods:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import attrs
 import trio
@@ -68,7 +68,7 @@ class LiveRegistrar:
         domain = self._ctx.domain
         host, port, transport = source
         return OutboundLeg(
-            target=Target(host, port, transport, flow=binding.flow),
+            target=Target(host, port, _transport(transport), flow=binding.flow),
             request_uri=str(contact.with_(user=escape_user(call.number), password=None, headers=())),
             from_uri=f"sip:{self._config.username}@{domain}",
             to_uri=f"sip:{escape_user(call.number)}@{contact.host_port}",
@@ -156,6 +156,13 @@ class InboundRegistration:
                 await changed.wait()
             if live.bindings.expire(ctx.now()):
                 live.report()
+
+
+def _transport(name: str) -> Literal["udp", "tcp", "tls"]:
+    """What to dial with where the flow is gone; one that came in by WebSocket cannot be dialled at all, TCP says so."""
+    if name == "udp":
+        return "udp"
+    return "tls" if name == "tls" else "tcp"
 
 
 def _user(uri: str) -> str:
