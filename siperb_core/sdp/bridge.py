@@ -31,6 +31,8 @@ from siperb_core.sdp.plan import ClientLeg, Direction, PeerLeg, SessionPlan, Str
 from siperb_core.sdp.section import Line, Origin, find_audio, lines_of, ptime_of
 from siperb_core.sdp.settings import BridgeSettings, LegIdentity
 
+__all__ = ["Bridge", "BridgeSettings", "LegIdentity"]
+
 
 @attrs.frozen
 class _Client:
@@ -300,10 +302,7 @@ class Bridge:
         formats = formats_of(media, sent)
         theirs, ours = agreed(formats, sent, "the PBX")
         known = usable(offer.formats)
-        name = self._pairing.client_for(theirs.codec.name, tuple(known))
-        if name is None:  # cannot be: only codecs that pair were offered
-            raise self._no_common_codec("the PBX answers", formats, self._bridged_peers())
-        chosen = known[name]
+        chosen = known[self._pairing.client_for(theirs.codec.name, tuple(known))]
         direction = narrow(remote.direction, reverse(offer.direction))
         event = event_for(offer.formats, chosen.codec.clock)
         leg = attrs.evolve(offer.leg, stream=stream_of(chosen, chosen, event, event, direction, offer.ptime))
@@ -342,10 +341,7 @@ class Bridge:
         formats = formats_of(media, sent)
         theirs, ours = agreed(formats, sent, "the phone")
         known = usable(offer.formats)
-        name = self._pairing.peer_for(theirs.codec.name, self._peer_names(offer.formats))
-        if name is None:  # cannot be: only codecs that pair were offered
-            raise self._no_common_codec("the phone answers", formats, self._bridged_clients())
-        chosen = known[name]
+        chosen = known[self._pairing.peer_for(theirs.codec.name, self._peer_names(offer.formats))]
         direction = narrow(direction_of(description, media), reverse(offer.direction))
         event = event_for(offer.formats, chosen.codec.clock)
         own = attrs.evolve(offer.leg, stream=stream_of(chosen, chosen, event, event, direction, offer.ptime))

@@ -22,7 +22,7 @@ MAX_FORMATS: Final = 128
 _REASONS: Final = {400: "Bad Request", 488: "Not Acceptable Here", 491: "Request Pending"}
 _TOKEN: Final = re.compile(r"[!#-'*+\-./0-9A-Z^-~]{1,64}")  # RFC 4566 token, and the slash of a protocol
 _UNQUOTABLE: Final = re.compile(r"[^ !#-\[\]-~]")
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n|\Z)")
 
 
 class SdpError(Exception):
@@ -42,8 +42,28 @@ class SdpError(Exception):
         self.warning_code = warning_code
 
 
-@attrs.frozen
-class Media:
+@attrs.frozen(kw_only=True)
+class Attributes:
+    """The a= lines of the session or of one media section."""
+
+    attributes: tuple[tuple[str, str], ...]  # names as written; a property has the value ""
+    _first: dict[str, str] = attrs.field(init=False, repr=False, eq=False)
+
+    @_first.default
+    def _index(self) -> dict[str, str]:
+        return dict(reversed(self.attributes))
+
+    def get(self, name: str) -> str | None:
+        """The first value of an attribute; None where it is missing."""
+        return self._first.get(name)
+
+    def get_all(self, name: str) -> list[str]:
+        """All values of an attribute, in order."""
+        return [value for key, value in self.attributes if key == name]
+
+
+@attrs.frozen(kw_only=True)
+class Media(Attributes):
     """One media section, `m=` and what follows it."""
 
     kind: str
@@ -51,15 +71,6 @@ class Media:
     proto: str
     formats: tuple[str, ...]
     connection: str | None  # address of its c= line, as written
-    attributes: tuple[tuple[str, str], ...]  # names as written; a property has the value ""
-
-    def get(self, name: str) -> str | None:
-        """The first value of an attribute; None where it is missing."""
-        return next((value for key, value in self.attributes if key == name), None)
-
-    def get_all(self, name: str) -> list[str]:
-        """All values of an attribute, in order."""
-        return [value for key, value in self.attributes if key == name]
 
     @property
     def mid(self) -> str:
@@ -72,21 +83,12 @@ class Media:
         return self.port == 0 and self.get("bundle-only") is None
 
 
-@attrs.frozen
-class SessionDescription:
+@attrs.frozen(kw_only=True)
+class SessionDescription(Attributes):
     """A parsed description."""
 
     connection: str | None  # address of the session's c= line, as written
-    attributes: tuple[tuple[str, str], ...]
     media: tuple[Media, ...]
-
-    def get(self, name: str) -> str | None:
-        """The first value of a session-level attribute; None where it is missing."""
-        return next((value for key, value in self.attributes if key == name), None)
-
-    def get_all(self, name: str) -> list[str]:
-        """All values of a session-level attribute, in order."""
-        return [value for key, value in self.attributes if key == name]
 
     def connection_of(self, media: Media) -> str | None:
         """The address a media section goes to: its own c= line, or the session's."""
@@ -127,15 +129,6 @@ def _connection(value: str) -> str:
     return parts[2]
 
 
-def _attribute(value: str) -> tuple[str, str]:
-    name, _, rest = value.partition(":")
-    name = name.strip()
-    rest = rest.strip()
-    if name == "mid" and not _TOKEN.fullmatch(rest):
-        raise bad("a=mid")
-    return name, rest
-
-
 @attrs.define
 class _Section:
     """Media section in the making."""
@@ -151,6 +144,9 @@ class _Section:
         kind, port, proto, *formats = words
         if len(formats) > MAX_FORMATS:
             raise bad(f"more than {MAX_FORMATS} formats in one m= line")
+        mids = [value for name, value in self.attributes if name == "mid"]
+        if not all(_TOKEN.fullmatch(mid) for mid in mids):
+            raise bad("a=mid")
         port_text, slash, count = port.partition("/")
         if slash:
             number(count, 1, 65535, "the number of ports")
@@ -175,7 +171,9 @@ def parse_sdp(data: bytes) -> SessionDescription:
         text = data.decode()
     except UnicodeDecodeError:
         text = data.decode("latin-1")  # session names of old phones; nothing we use or echo can be anything but ASCII
-    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    if _CONTROL.search(text):
+        raise bad("control characters")
+    lines = text.replace("\r\n", "\n").removesuffix("\r").split("\n")
     while lines and not lines[-1].strip():
         lines.pop()
     if not lines or lines[0].strip() != "v=0":
@@ -185,7 +183,7 @@ def parse_sdp(data: bytes) -> SessionDescription:
     origin = False
     current = session
     for line in lines[1:]:
-        if line[1:2] != "=" or not line[0].isalpha() or _CONTROL.search(line):
+        if line[1:2] != "=" or not line[0].isalpha():
             raise bad(f"not a line of the form x=value: {line[:40]!r}")
         kind, value = line[0], line[2:]
         if kind == "m":
@@ -196,7 +194,8 @@ def parse_sdp(data: bytes) -> SessionDescription:
         elif kind == "a":
             if len(current.attributes) == MAX_ATTRIBUTES:
                 raise bad(f"more than {MAX_ATTRIBUTES} attributes in one section")
-            current.attributes.append(_attribute(value))
+            name, _, rest = value.partition(":")
+            current.attributes.append((name.strip(), rest.strip()))
         elif kind == "c":
             if current.connection is None:
                 current.connection = _connection(value)

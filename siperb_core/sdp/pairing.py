@@ -40,14 +40,17 @@ class Pairing:
             return tuple(sorted(found, key=lambda name: (name != "opus", name not in peer, name != current)))
         return tuple(sorted(found, key=lambda name: (name not in peer, name != current)))
 
-    def client_for(self, peer: str, client: Sequence[str]) -> str | None:
-        """The phone's codec, once the PBX's is known."""
+    def client_for(self, peer: str, client: Sequence[str]) -> str:
+        """The phone's codec, once the PBX's is known, which was in `peer_offer` for this phone: so there is one."""
         first = ["opus", peer] if self.policy == "opus-first" else [peer, "opus"]
-        return next((name for name in (*first, *client) if name in client and self.bridges(name, peer)), None)
+        return next(name for name in (*first, *client) if name in client and self.bridges(name, peer))
 
-    def peer_for(self, client: str, peer: Sequence[str]) -> str | None:
-        """The PBX's codec, once the phone's is known: the same where there is one, else the PBX's own preference."""
-        return next((name for name in (client, *peer) if name in peer and self.bridges(client, name)), None)
+    def peer_for(self, client: str, peer: Sequence[str]) -> str:
+        """The PBX's codec, once the phone's is known: the same where the PBX has it, else what the PBX likes best.
+
+        The phone's was in `client_offer` for this PBX: so there is one.
+        """
+        return next(name for name in (client, *peer) if name in peer and self.bridges(client, name))
 
     def why(self, client: str, peer: str, phone_has: Sequence[str]) -> str:
         """One sentence on the choice."""

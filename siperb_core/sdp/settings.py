@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable
 
 import attrs
 
+from siperb_core.sdp.codecs import codec_named
 from siperb_core.sdp.pairing import CodecPolicy
+
+
+def _registered(names: Iterable[str]) -> tuple[str, ...]:
+    """Codec names as the registry spells them, each once; they are compared in any case (RFC 4855 section 3)."""
+    return tuple(dict.fromkeys(codec_named(name).name for name in names))
 
 
 def _is_address(_: object, attribute: attrs.Attribute[str], value: str) -> None:
@@ -26,12 +33,12 @@ class BridgeSettings:
     peer_ssrc: int  # of the packets the gateway sends to the PBX
     fingerprint: tuple[str, str]  # of the gateway's certificate: ("sha-256", "AA:BB:...")
     session_id: int  # of the o= line; unique for each call (RFC 4566 section 5.2)
-    peer_codecs: tuple[str, ...] = (
-        "G722",
-        "PCMA",
-        "PCMU",
-    )  # may be used towards the PBX, in the order they are offered
-    client_codecs: tuple[str, ...] = ("opus", "G722", "PCMA", "PCMU")  # may be used towards softphones
+    peer_codecs: tuple[str, ...] = attrs.field(  # may be used towards the PBX, in the order they are offered
+        default=("G722", "PCMA", "PCMU"), converter=_registered
+    )
+    client_codecs: tuple[str, ...] = attrs.field(  # may be used towards softphones
+        default=("opus", "G722", "PCMA", "PCMU"), converter=_registered
+    )
     codec_policy: CodecPolicy = "opus-first"
     transcodable: frozenset[tuple[str, str]] = frozenset()  # (source, target) names, one pair for each direction
     symmetric: bool = True  # learn the PBX's RTP source from its first packet

@@ -445,7 +445,7 @@ def test_relay_first_shares_a_codec() -> None:
     assert bridge.why == "relay-first: both ends have G722, so packets are relayed as they are"
     bridge = Bridge(attrs.evolve(SETTINGS, codec_policy="relay-first"))
     offer = lines(bridge.offer_from_peer(text("asterisk_offer"), "a", FIRST))
-    assert "m=audio 10010 UDP/TLS/RTP/SAVPF 9 8 0 111 101 110" in offer or offer[6].split()[3:6] == ["9", "8", "0"]
+    assert "m=audio 10010 UDP/TLS/RTP/SAVPF 9 8 0 111 101 110" in offer
 
 
 def test_without_a_transcoder_a_shared_codec_is_relayed() -> None:
