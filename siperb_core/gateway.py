@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hmac
-import os
+import random
 import secrets
-import socket
 import time
 from base64 import b32encode
 from collections.abc import Callable, MutableMapping
@@ -39,7 +38,7 @@ from siperb_core.sip.registrar import Registrar
 from siperb_core.sip.transaction import ClientTransaction
 from siperb_core.softphones import Softphones
 from siperb_core.store import Store
-from siperb_core.transport.contract import Listener
+from siperb_core.transport.contract import Listener, TlsOptions
 from siperb_core.transport.resolver import ResolveError, Resolver
 
 log = structlog.get_logger()
@@ -77,7 +76,7 @@ class Gateway:
         self.started_at = 0.0
         self.stopped = trio.Event()
         self._stopping = trio.Event()
-        self._drain_seconds = 0.0
+        self._drain_scope = trio.CancelScope()
         self._changed = trio.Event()
         self._entries_scope = trio.CancelScope()
         self._entries_stopped = trio.Event()
@@ -109,7 +108,6 @@ class Gateway:
                     await nursery.start(self._serve, name, service)
                 self.started_at = self.now()
                 log.info("gateway.started", domain=settings.domain, plugins=len(self.plugins.infos))
-                _notify_systemd("READY=1")
                 task_status.started()
                 await self._stopping.wait()
                 await self._drain()
@@ -119,7 +117,8 @@ class Gateway:
 
     def stop(self, drain_seconds: float | None = None) -> None:
         """Stop: refuse new calls, let running ones end for `drain_seconds` (default: the configuration's), then go."""
-        self._drain_seconds = self.config.gateway.drain_seconds if drain_seconds is None else drain_seconds
+        seconds = self.config.gateway.drain_seconds if drain_seconds is None else drain_seconds
+        self._drain_scope.deadline = trio.current_time() + seconds
         self.draining = True
         self._stopping.set()
 
@@ -172,7 +171,7 @@ class Gateway:
         self.softphones = Softphones(self, digest, Registrar())
         self.calls = Calls(self)
         self.signalling.user = Admission(self, self.softphones, self.calls, digest)
-        self.resolver = Resolver()
+        self.resolver = Resolver(random.random)
         self.operations = Operations(self)
         self.entries = Entries(self.plugins.connection_types, self, changed=self._entry_changed)
         self.media = MediaPool(
@@ -218,8 +217,7 @@ class Gateway:
             self.softphones.expire()
 
     async def _drain(self) -> None:
-        _notify_systemd("STOPPING=1")
-        with trio.move_on_after(self._drain_seconds):
+        with self._drain_scope:
             await self.calls.wait_idle()
         for call in self.calls.active():
             call.end("gateway is stopping")
@@ -238,7 +236,8 @@ class Gateway:
             then(target.flow)
             return
         if _is_address(target.host) and self.listeners.get(target.transport):
-            then(self._open_flow(target.transport, target.host, target.port or _DEFAULT_PORT[target.transport]))
+            port = target.port or _DEFAULT_PORT[target.transport]
+            then(self._open_flow(target.transport, target.host, port, _tls_options(target)))
             return
 
         async def look_up() -> None:
@@ -261,7 +260,7 @@ class Gateway:
             raise ConnectionNotReady(f"{target.host} cannot be resolved: {error}") from None
         for host, port, transport in found:
             await self._ensure_listener(transport, host)
-            flow = self._open_flow(transport, host, port)
+            flow = self._open_flow(transport, host, port, _tls_options(target))
             if flow is not None:
                 return flow
         raise ConnectionNotReady(f"no way to {target.host} by {target.transport}")
@@ -272,10 +271,10 @@ class Gateway:
         if not any((":" in listener.local[0]) == v6 for listener in self.listeners.get(transport, ())):
             await self._listen(Listen(transport, ("::" if v6 else "0.0.0.0", 0)))
 
-    def _open_flow(self, transport: str, host: str, port: int) -> Flow | None:
+    def _open_flow(self, transport: str, host: str, port: int, tls: TlsOptions | None = None) -> Flow | None:
         for listener in self.listeners.get(transport, ()):
             if (":" in listener.local[0]) == (":" in host):
-                return listener.flow_to(host, port)
+                return listener.flow_to(host, port, tls)
         return None
 
     def leg_flow(self, leg: Leg) -> Flow | None:
@@ -436,6 +435,12 @@ class ServiceView:
         return await self._gateway.operations.call(method, params)
 
 
+def _tls_options(target: Target) -> TlsOptions | None:
+    if target.transport != "tls":
+        return None
+    return TlsOptions(server_name=target.host, ca=target.ca, verify=target.verify)
+
+
 def _is_address(host: str) -> bool:
     try:
         ip_address(host)
@@ -447,16 +452,3 @@ def _is_address(host: str) -> bool:
 def _host_of(sent_by: str) -> str:
     host = sent_by.rpartition(":")[0] if not sent_by.endswith("]") else sent_by
     return host.strip("[]")
-
-
-def _notify_systemd(state: str) -> None:
-    """Tell the service manager, where there is one (sd_notify(3))."""
-    path = os.environ.get("NOTIFY_SOCKET")
-    if not path:
-        return
-    address = "\0" + path[1:] if path.startswith("@") else path
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
-        try:
-            notify.sendto(state.encode(), address)
-        except OSError as error:
-            log.warning("systemd.notify_failed", reason=str(error))
