@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import fractions
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal
 
 import aioice.ice
 import numpy as np
 import trio
 import trio_asyncio
 from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+from aiortc.rtcicetransport import candidate_to_aioice
 from aiortc.sdp import SessionDescription
 from av import AudioFrame
 
@@ -18,6 +20,7 @@ from siperb_core.sdp.plan import ClientLeg, Codec, Stream
 
 OPUS = Codec("opus", 48000, 2, "minptime=10;useinbandfec=1")
 CLIENT_SSRC = 0x0BADCAFE
+UFRAG, PASSWORD = "ourufrag", "ourpasswordourpassword"
 
 
 class Tone(MediaStreamTrack):
@@ -62,48 +65,40 @@ class Browser:
             self.heard.append(frame.to_ndarray()[0, ::2])
 
     async def offer(self) -> ClientLeg:
-        """Make an offer; returns the leg as the gateway's plan would have it, once ours is filled in."""
-        await trio_asyncio.aio_as_trio(self._offer)()
+        """Make an offer; returns the leg as the gateway's plan would have it."""
+        await trio_asyncio.aio_as_trio(self._describe_ourselves)(self.connection.createOffer)
+        return self._leg(controlling=False, dtls="client")
+
+    async def answered(self, leg: ClientLeg, port: int, fingerprint: tuple[str, str]) -> None:
+        """Take the gateway's answer."""
+        answer = RTCSessionDescription(_sdp(leg, port, fingerprint, "active"), "answer")
+        await trio_asyncio.aio_as_trio(self.connection.setRemoteDescription)(answer)
+
+    async def answer(self, ssrc: int, port: int, fingerprint: tuple[str, str]) -> ClientLeg:
+        """Take the gateway's offer and answer it; returns the leg, in which the gateway controls ICE and is the DTLS server."""
+        offered = ClientLeg(UFRAG, PASSWORD, "", "", (), (), "server", True, ssrc)
+        offer = RTCSessionDescription(_sdp(offered, port, fingerprint, "actpass"), "offer")
+        await trio_asyncio.aio_as_trio(self.connection.setRemoteDescription)(offer)
+        await trio_asyncio.aio_as_trio(self._describe_ourselves)(self.connection.createAnswer)
+        return self._leg(controlling=True, dtls="server")
+
+    async def _describe_ourselves(self, create: Callable[[], Awaitable[RTCSessionDescription]]) -> None:
+        await self.connection.setLocalDescription(await create())
+
+    def _leg(self, *, controlling: bool, dtls: Literal["client", "server"]) -> ClientLeg:
         media = SessionDescription.parse(self.connection.localDescription.sdp).media[0]
         return ClientLeg(
-            ufrag="ourufrag",
-            password="ourpasswordourpassword",
+            ufrag=UFRAG,
+            password=PASSWORD,
             remote_ufrag=media.ice.usernameFragment,
             remote_password=media.ice.password,
-            remote_candidates=tuple(
-                f"{c.foundation} {c.component} {c.protocol} {c.priority} {c.ip} {c.port} typ {c.type}"
-                for c in media.ice_candidates
-            ),
+            remote_candidates=tuple(c.to_sdp() for c in map(candidate_to_aioice, media.ice_candidates)),
             remote_fingerprints=tuple((f.algorithm, f.value) for f in media.dtls.fingerprints),
-            dtls="client",
-            controlling=False,
+            dtls=dtls,
+            controlling=controlling,
             ssrc=CLIENT_SSRC,
             stream=Stream(OPUS, send=96, receive=96),
         )
-
-    async def _offer(self) -> None:
-        await self.connection.setLocalDescription(await self.connection.createOffer())
-
-    async def answered(self, leg: ClientLeg, port: int, fingerprint: tuple[str, str], payload_type: int = 96) -> None:
-        """Take the gateway's answer."""
-        setup = "active" if leg.dtls == "client" else "passive"
-        sdp = "\r\n".join(
-            [
-                *("v=0", "o=- 1 1 IN IP4 127.0.0.1", "s=-", "t=0 0", "a=group:BUNDLE 0"),
-                f"m=audio {port} UDP/TLS/RTP/SAVPF {payload_type}",
-                *("c=IN IP4 127.0.0.1", "a=rtcp-mux", "a=mid:0", "a=sendrecv"),
-                f"a=ice-ufrag:{leg.ufrag}",
-                f"a=ice-pwd:{leg.password}",
-                f"a=candidate:1 1 udp 2130706431 127.0.0.1 {port} typ host",
-                "a=end-of-candidates",
-                f"a=fingerprint:{fingerprint[0]} {fingerprint[1]}",
-                f"a=setup:{setup}",
-                f"a=rtpmap:{payload_type} opus/48000/2",
-                f"a=ssrc:{leg.ssrc} cname:gateway",
-                "",
-            ]
-        )
-        await trio_asyncio.aio_as_trio(self.connection.setRemoteDescription)(RTCSessionDescription(sdp, "answer"))
 
     async def hear(self, seconds: float) -> np.ndarray[Any, Any]:
         """Wait until that much sound has come since now; 48 kHz."""
@@ -117,6 +112,25 @@ class Browser:
         await trio_asyncio.aio_as_trio(self.connection.close)()
         if self._listener is not None:
             self._listener.cancel()
+
+
+def _sdp(leg: ClientLeg, port: int, fingerprint: tuple[str, str], setup: str) -> str:
+    return "\r\n".join(
+        [
+            *("v=0", "o=- 1 1 IN IP4 127.0.0.1", "s=-", "t=0 0", "a=group:BUNDLE 0"),
+            f"m=audio {port} UDP/TLS/RTP/SAVPF 96",
+            *("c=IN IP4 127.0.0.1", "a=rtcp-mux", "a=mid:0", "a=sendrecv"),
+            f"a=ice-ufrag:{leg.ufrag}",
+            f"a=ice-pwd:{leg.password}",
+            f"a=candidate:1 1 udp 2130706431 127.0.0.1 {port} typ host",
+            "a=end-of-candidates",
+            f"a=fingerprint:{fingerprint[0]} {fingerprint[1]}",
+            f"a=setup:{setup}",
+            "a=rtpmap:96 opus/48000/2",
+            f"a=ssrc:{leg.ssrc} cname:gateway",
+            "",
+        ]
+    )
 
 
 def use_loopback(monkeypatch: Any) -> None:

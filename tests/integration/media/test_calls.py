@@ -35,7 +35,10 @@ async def test_the_stream_to_the_pbx_is_one_stream_without_gaps(call: Any) -> No
     await call.phone.heard(50)
     packets = call.phone.packets
     assert {(p.ssrc, p.payload_type) for p in packets} == {(777, 9)}
-    steps = {((b.sequence - a.sequence) & 0xFFFF, (b.timestamp - a.timestamp) & 0xFFFFFFFF) for a, b in zip(packets, packets[1:], strict=False)}
+    steps = {
+        ((b.sequence - a.sequence) & 0xFFFF, (b.timestamp - a.timestamp) & 0xFFFFFFFF)
+        for a, b in zip(packets, packets[1:], strict=False)
+    }
     assert steps == {(1, 160)}
 
 
