@@ -261,7 +261,7 @@ async def test_one_that_does_not_read_is_given_up(inbox: Inbox) -> None:
     async with listening(WS, inbox) as listener, raw_phone(listener) as lazy:
         await lazy.send_all(frame(MESSAGE))
         _, flow = await inbox.message()
-        with pytest.raises(OSError, match="does not read"):
+        with pytest.raises(OSError, match="does not read"):  # noqa: PT012
             for _ in range(10_000):
                 flow.send(b"x" * 60_000)
         assert await inbox.end() == (flow, "the peer does not read what it is sent")
@@ -388,7 +388,8 @@ async def test_any_octets_harm_only_the_connection_they_come_on(chunks: list[byt
 async def test_wss_and_a_replaced_certificate(inbox: Inbox, tmp_path: Path) -> None:
     certificate, key = write_certificate(tmp_path, "127.0.0.1")
     old = ssl.create_default_context(cafile=certificate)
-    async with listening(WebSocketTransport("wss"), inbox, certificate=certificate, key=key) as listener:
+    wss = listening(WebSocketTransport("wss"), inbox, certificate=certificate, key=key)
+    async with wss as listener:  # noqa: SIM117
         async with phone(listener, tls=old) as ws:
             await ws.send_message(MESSAGE.decode())
             data, flow = await inbox.message()
@@ -442,6 +443,6 @@ async def test_wss_without_a_usable_certificate_is_said_clearly(inbox: Inbox, tm
         ((tmp_path / "no.pem", key), "no.pem.*No such file"),
         ((certificate, other), "cert.pem with key.*mismatch"),
     ):
-        with pytest.RaisesGroup(pytest.RaisesExc(OSError, match=message)):  # noqa: PT012
+        with pytest.RaisesGroup(pytest.RaisesExc(OSError, match=message)):
             async with listening(WebSocketTransport("wss"), inbox, certificate=files[0], key=files[1]):
                 pass

@@ -1,0 +1,288 @@
+"""SIP over TCP and TLS (RFC 3261 section 18): connections accepted, opened, shared and kept alive."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import ipaddress
+import os
+import socket
+from typing import TYPE_CHECKING
+
+import structlog
+import trio
+
+from siperb_core.sip import KEEPALIVE, ParseError, StreamFramer, response_to
+from siperb_core.transport.accepting import accept
+from siperb_core.transport.address import OwnAddress, bind, family_of
+from siperb_core.transport.connection import Connection, reason_of, tune
+from siperb_core.transport.contract import TlsOptions
+from siperb_core.transport.tls import ClientContexts, ServerCertificate
+
+if TYPE_CHECKING:
+    from siperb_core.entries.model import Listen
+    from siperb_core.transport.contract import Receiver
+
+CONNECT_SECONDS = 4.0
+HANDSHAKE_SECONDS = 5.0
+MAX_CONNECTIONS = 4_096
+KEEP_ALIVE_SECONDS = 60.0
+"""Silence after which a connection we opened is pinged: many NATs forget one after two minutes."""
+FIRST_MESSAGE_SECONDS = 30.0
+"""A message begun, or a first message not begun, is waited for no longer than this."""
+IDLE_SECONDS = 2 * 3600.0
+"""Without a message in either direction; longer than any registration a PBX keeps a connection open for."""
+SWEEP_SECONDS = 5.0
+
+log = structlog.get_logger(__name__)
+
+
+class StreamFlow(Connection):
+    """One TCP or TLS connection. A flow is equal to itself alone."""
+
+    __slots__ = ("_framer", "_listener", "_pinged", "_used", "local", "outgoing", "remote")
+
+    reliable = True
+
+    def __init__(
+        self, listener: StreamListener, sock: socket.socket, remote: tuple[str, int], *, outgoing: bool
+    ) -> None:
+        super().__init__(sock, listener.spawn, opened=False)
+        self._listener = listener
+        self._framer = StreamFramer()
+        self.remote = remote
+        self.outgoing = outgoing
+        self.local: tuple[str, int] = listener.own.towards(remote[0]) if outgoing else sock.getsockname()[:2]
+        self._used = 0.0
+        self._pinged = self.heard
+
+    def __repr__(self) -> str:
+        return f"<{self.transport} flow {self.remote[0]} {self.remote[1]}>"
+
+    @property
+    def transport(self) -> str:
+        """`tcp` or `tls`."""
+        return self._listener.transport
+
+    @property
+    def sent_by(self) -> str:
+        """`host:port` of the listening socket, where the peer may open a connection of its own (RFC 3261 section
+        18.1.1).
+        """
+        return self._listener.own.sent_by(self.local[0])
+
+    def send(self, data: bytes) -> None:
+        """Send one message, or keep it while the connection is being opened. Raises OSError when the connection is
+        dead.
+        """
+        self.write(data)
+        self._used = self._pinged = trio.current_time()
+
+    async def connect(self, tls: TlsOptions | None) -> None:
+        """Open the connection. Raises OSError, trio.TooSlowError."""
+        sock = self._socket
+        with trio.fail_after(CONNECT_SECONDS):
+            try:
+                sock.connect(self.remote)
+            except BlockingIOError:
+                await trio.lowlevel.wait_writable(sock)
+                if code := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                    raise OSError(code, os.strerror(code)) from None
+            self.local = sock.getsockname()[:2]
+            if tls is not None:
+                context = await trio.to_thread.run_sync(self._listener.trust.get, tls, abandon_on_cancel=True)
+                await self.secure(context, server_side=False, server_name=tls.server_name or self.remote[0])
+        self._ready()
+
+    async def welcome(self) -> None:
+        """Do the server's part of the TLS handshake. Raises OSError, trio.TooSlowError."""
+        if self._listener.certificate is not None:
+            with trio.fail_after(HANDSHAKE_SECONDS):
+                await self.secure(self._listener.certificate.context(), server_side=True)
+        self._ready()
+
+    def _ready(self) -> None:
+        self.opened = True
+        self.heard = trio.current_time()
+        self.flush_soon()
+
+    async def run(self, receiver: Receiver) -> str:
+        """Deliver messages until the end; the reason."""
+        while data := await self.read():
+            try:
+                for message in self._framer.feed(data):
+                    if message == KEEPALIVE:
+                        self.write(b"\r\n")  # RFC 5626 section 3.5.1
+                        continue
+                    self._used = self.heard
+                    try:
+                        receiver.received(message, self)
+                    except Exception:  # one bad message costs itself, never the connection
+                        log.exception("transport.receiver_failed", transport=self.transport, source=self.remote[0])
+                if self._framer.broken is not None:
+                    raise self._framer.broken
+            except ParseError as error:
+                log.info("transport.stream_broken", source=self.remote[0], reason=error.reason)
+                if error.message is not None:
+                    with contextlib.suppress(ParseError):
+                        self.write(bytes(response_to(error.message, error.status, error.reason)))
+                await self.linger()
+                return f"what was received is not SIP: {error.reason}"
+        return "connection closed by the peer"
+
+    def sweep(self, now: float) -> None:
+        """Called every few seconds: ends what is stuck or forgotten, keeps alive what we opened."""
+        if not self.opened or self.ended is not None:
+            return
+        if now - self.heard > FIRST_MESSAGE_SECONDS and (self._framer.pending or not (self.outgoing or self._used)):
+            self.end("no whole message within 30 s")
+        elif now - self.heard > IDLE_SECONDS and now - self._used > IDLE_SECONDS:
+            self.end("idle")
+        elif self.outgoing and now - max(self._pinged, self.heard) >= KEEP_ALIVE_SECONDS:
+            self._pinged = now
+            with contextlib.suppress(OSError):
+                self.write(KEEPALIVE)
+
+
+class StreamListener:
+    """A listening socket, and the connections accepted on it and opened beside it."""
+
+    def __init__(
+        self,
+        transport: str,
+        sock: socket.socket,
+        receiver: Receiver,
+        external_address: str | None,
+        certificate: ServerCertificate | None,
+        nursery: trio.Nursery,
+    ) -> None:
+        self.transport = transport
+        self.local: tuple[str, int] = sock.getsockname()[:2]
+        self.certificate = certificate
+        self.own = OwnAddress(self.local, external_address, trio.current_time)
+        self.trust = ClientContexts()
+        self.spawn = nursery.start_soon
+        self._receiver = receiver
+        self._family = sock.family
+        self._flows: set[StreamFlow] = set()
+        self._shared: dict[tuple[str, int, TlsOptions | None], StreamFlow] = {}
+
+    def flow_to(self, host: str, port: int, tls: TlsOptions | None = None) -> StreamFlow:
+        """The open connection to a literal address, or a new one being opened.
+
+        Raises ValueError for a name or the other address family; OSError where no more sockets can be had.
+        """
+        secured = (tls or TlsOptions()) if self.transport == "tls" else None
+        if family_of(host) != self._family:
+            raise ValueError(f"{host} cannot be reached from {self.local[0]}: one is IPv4, the other IPv6")
+        key = (ipaddress.ip_address(host).compressed, port, secured)
+        flow = self._shared.get(key)
+        if flow is not None and flow.ended is None:
+            return flow
+        if len(self._flows) >= MAX_CONNECTIONS:
+            raise OSError(errno.EMFILE, f"{MAX_CONNECTIONS} {self.transport} connections are open")
+        bound = ipaddress.ip_address(self.local[0])
+        # The interface we were told to use, on any port: the listening port belongs to the listening socket.
+        sock = socket.socket(self._family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        try:
+            tune(sock)
+            if not bound.is_unspecified:
+                sock.bind((self.local[0], 0))
+            flow = StreamFlow(self, sock, (host, port), outgoing=True)
+        except OSError:
+            sock.close()
+            raise
+        self._add(key, flow)
+        self.spawn(self._serve, key, flow)
+        return flow
+
+    def admit(self, sock: socket.socket) -> None:
+        """Take a connection just accepted."""
+        if len(self._flows) >= MAX_CONNECTIONS:
+            log.warning("transport.too_many_connections", transport=self.transport, limit=MAX_CONNECTIONS)
+            sock.close()
+            return
+        try:
+            flow = StreamFlow(self, sock, sock.getpeername()[:2], outgoing=False)
+        except OSError:  # gone before it was looked at
+            sock.close()
+            return
+        # Who opened a TLS connection to us has shown no certificate: nothing we send to an address is sent over it for
+        # that address's sake.
+        key = (*flow.remote, None)
+        self._add(key if self.transport == "tcp" else None, flow)
+        self.spawn(self._serve, key, flow)
+
+    def _add(self, key: tuple[str, int, TlsOptions | None] | None, flow: StreamFlow) -> None:
+        self._flows.add(flow)
+        if key is not None:
+            self._shared[key] = flow
+
+    async def _serve(self, key: tuple[str, int, TlsOptions | None], flow: StreamFlow) -> None:
+        """One connection, from its opening to its end. Nothing the peer does gets out of here."""
+        reason = "the listener was stopped"
+        known = flow.outgoing
+        try:
+            if flow.outgoing:
+                await flow.connect(key[2])
+            else:
+                await flow.welcome()
+                known = True
+            reason = await flow.run(self._receiver)
+        except trio.TooSlowError:
+            reason = "no connection within 4 s" if flow.outgoing else "no TLS handshake within 5 s"
+        except OSError as error:
+            reason = reason_of(error)
+        except trio.ClosedResourceError:
+            reason = flow.ended or "closed"
+        except ValueError as error:  # a server name that cannot be one
+            reason = str(error)
+        except Exception:
+            log.exception("transport.connection_failed", transport=self.transport, source=flow.remote[0])
+            reason = "internal error"
+        finally:
+            flow.end(reason)
+            self._flows.discard(flow)
+            if self._shared.get(key) is flow:
+                del self._shared[key]
+            if known:
+                self._receiver.closed(flow, flow.ended or reason)
+
+    async def sweep(self) -> None:
+        """One timer for all connections."""
+        while True:
+            await trio.sleep(SWEEP_SECONDS)
+            now = trio.current_time()
+            for flow in list(self._flows):
+                flow.sweep(now)
+
+
+class StreamTransport:
+    """The transports `tcp` and `tls`."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    async def listen(
+        self,
+        config: Listen,
+        receiver: Receiver,
+        *,
+        external_address: str | None,
+        task_status: trio.TaskStatus[StreamListener],
+    ) -> None:
+        """Bind, report the listener, serve until cancelled. Raises OSError when it cannot bind or cannot use its
+        certificate.
+
+        TLS without a certificate opens connections and accepts none; the port is held all the same.
+        """
+        accepting = self.name == "tcp" or config.certificate is not None
+        certificate = ServerCertificate(config.certificate, config.key) if self.name == "tls" and accepting else None
+        with bind(config.bind, socket.SOCK_STREAM) as sock:
+            async with trio.open_nursery() as nursery:
+                listener = StreamListener(self.name, sock, receiver, external_address, certificate, nursery)
+                nursery.start_soon(listener.sweep)
+                if accepting:
+                    nursery.start_soon(accept, sock, listener.admit)
+                task_status.started(listener)
+                await trio.sleep_forever()
