@@ -90,7 +90,6 @@ class _Offer:
 class _ClientOffer(_Offer):
     branch: str = attrs.field(kw_only=True)
     leg: _Client = attrs.field(kw_only=True)  # as it will be once answered
-    lines: tuple[Line, ...] = attrs.field(kw_only=True)
 
 
 @attrs.frozen
@@ -230,9 +229,7 @@ class Bridge:
         text = peer.write_peer(
             self.settings, lines=other.lines, audio=other.audio, formats=sent, direction=direction, ptime=ptime
         )
-        self._offer = _ClientOffer(
-            sdp, state, formats, direction, ptime, {_TO_PEER: sent}, branch=branch, leg=leg, lines=leg.lines
-        )
+        self._offer = _ClientOffer(sdp, state, formats, direction, ptime, {_TO_PEER: sent}, branch=branch, leg=leg)
         if known is None:
             self._state = attrs.evolve(state, peer=other, clients={**state.clients, branch: leg}, active=branch)
         return self._peer_origin.stamp(text)
