@@ -274,7 +274,7 @@ class Registrar:
 
 
 def _key(contact: str, instance: str, reg_id: int | None) -> tuple[Any, ...]:
-    """What makes two contacts one binding: the instance (RFC 5626 section 6), else the URI (RFC 3261 section 19.1.4)."""
+    """What makes two contacts one binding: the instance (RFC 5626 section 6), else the URI (RFC 3261 10.3, 19.1.4)."""
     if instance:
         return (instance, reg_id)
     try:
