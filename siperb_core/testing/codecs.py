@@ -1,4 +1,4 @@
-"""The demo PBX's codecs: G.722 through PyAV, PCMA and PCMU by table. Each has an octet for a tick of the RTP clock."""
+"""The test peers' codecs: Opus and G.722 through PyAV, PCMA and PCMU by table; packets of 20 ms, mono."""
 
 from __future__ import annotations
 
@@ -14,26 +14,34 @@ from siperb_core.rtp.g711 import Law
 from siperb_core.testing import tones
 
 PAYLOAD_TYPES: Final = {"PCMU": 0, "PCMA": 8, "G722": 9}
-"""The static payload types (RFC 3551 section 6)."""
-PACKET: Final = 160  # octets, and ticks, of 20 ms
+"""The static payload types (RFC 3551 section 6): all codecs here but Opus, which has none."""
+PACKET: Final = 160  # octets, and ticks of the RTP clock, of 20 ms in any of these three
+
+_RATES: Final = {"opus": 48000, "G722": 16000, "PCMA": 8000, "PCMU": 8000}
+_PYAV: Final = {"opus": "libopus", "G722": "g722"}
 
 
 def sample_rate(name: str) -> int:
-    """Of the samples, in Hz; the RTP clock of all of them is 8000."""
-    return 16000 if name == "G722" else 8000
+    """Of the samples, in Hz."""
+    return _RATES[name]
+
+
+def clock_rate(name: str) -> int:
+    """Of the RTP timestamps, in Hz (for G.722 see RFC 3551 section 4.5.2)."""
+    return 48000 if name == "opus" else 8000
 
 
 def encode(name: str, pcm: bytes) -> list[bytes]:
     """Payloads of 20 ms of 16-bit mono samples; what is left over at the end is left out."""
     size = sample_rate(name) // 50 * 2
     blocks = [pcm[start : start + size] for start in range(0, len(pcm) - size + 1, size)]
-    if name != "G722":
+    if name not in _PYAV:
         return [g711.encode(cast(Law, name), block) for block in blocks]
-    context: Any = _g722("w")
+    context = _context(name, "w")
     payloads: list[bytes] = []
     for block in blocks:
         frame = AudioFrame(format="s16", layout="mono", samples=size // 2)
-        frame.sample_rate = 16000
+        frame.sample_rate = sample_rate(name)
         plane: Any = frame.planes[0]
         plane.update(block)
         payloads += map(bytes, context.encode(frame))
@@ -41,23 +49,26 @@ def encode(name: str, pcm: bytes) -> list[bytes]:
 
 
 def decode(name: str, payloads: Iterable[bytes]) -> bytes:
-    """The samples of payloads that followed one another."""
-    if name != "G722":
+    """The samples of payloads that followed one another; one that cannot be decoded is left out."""
+    if name not in _PYAV:
         return b"".join(g711.decode(cast(Law, name), payload) for payload in payloads)
-    context: Any = _g722("r")
+    context = _context(name, "r")
     pcm = bytearray()
     for payload in payloads:
-        for frame in context.decode(av.Packet(payload)):
+        try:
+            frames = context.decode(av.Packet(payload))
+        except av.FFmpegError:
+            continue
+        for frame in frames:
             pcm += bytes(frame.planes[0])[: 2 * frame.samples]
     return bytes(pcm)
 
 
-def _g722(mode: str) -> Any:
-    context: Any = av.CodecContext.create("g722", cast(Any, mode))
-    context.sample_rate = 16000
+def _context(name: str, mode: str) -> Any:
+    context: Any = av.CodecContext.create(_PYAV[name], cast(Any, mode))
+    context.sample_rate = sample_rate(name)
     context.layout = "mono"
-    if mode == "w":
-        context.format = "s16"
+    context.format = "s16"
     return context
 
 

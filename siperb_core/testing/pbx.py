@@ -21,8 +21,10 @@ from siperb_core.sip.digest import DigestServer
 from siperb_core.sip.registrar import Registrar
 from siperb_core.sip.transaction import ServerTransaction
 from siperb_core.testing import pbx_numbers, tones
-from siperb_core.testing.pbx_media import DigitHeard, PbxMedia, PortsExhausted
+from siperb_core.testing.ear import DigitHeard
+from siperb_core.testing.pbx_media import PbxMedia, PortsExhausted
 from siperb_core.testing.pbx_sdp import PbxNegotiation
+from siperb_core.testing.registering import Registration
 from siperb_core.testing.session import Call, Direction
 from siperb_core.testing.user_agent import ALLOW, Credentials, UserAgent, token
 from siperb_core.transport.address import bind
@@ -86,76 +88,28 @@ class PbxCall(Call):
     @property
     def heard(self) -> tones.Heard:
         """What the last two seconds or less sounded like."""
-        return self.media.heard
+        return self.media.ear.heard
 
     @property
     def digits(self) -> list[DigitHeard]:
         """All digits that came in, each with the way it came."""
-        return self.media.digits
+        return self.media.ear.digits
 
     def play(self, hz: int, dbfs: float = tones.LEVEL) -> None:
         """Play a tone from now on."""
         self.media.play(hz, dbfs)
 
     async def listen(self, seconds: float = 1.0) -> tones.Heard:
-        """Listen anew until so much audio (at most two seconds) has come in, and say what it sounds like.
-
-        Waits as long as it takes: bound it by `trio.fail_after`.
-        """
-        self.media.forget()
-        await self.media.listened(max(1, round(min(seconds, 2.0) * 50)))
-        return self.media.heard
+        """Listen anew for so much audio (at most two seconds), and say what it sounds like."""
+        return await self.media.ear.listen(seconds)
 
     async def hears(self, hz: float) -> None:
         """Wait until a tone of `hz` is heard, a short one too."""
-        await self.media.hears(hz)
+        await self.media.ear.hears(hz)
 
     async def send_digits(self, digits: str) -> None:
         """Send digits as telephone-events. Raises ValueError where the other side has none."""
         await self.media.send_digits(digits)
-
-
-class PbxRegistration:
-    """The PBX registered with somebody else: a gateway's inbound registration."""
-
-    def __init__(self, pbx: Pbx, request: Message, flow: Flow, credentials: Credentials) -> None:
-        self._pbx = pbx
-        self._request = request
-        self._flow = flow
-        self._credentials = credentials
-        self._scope = trio.CancelScope()
-        self.status = 0
-        self.reason = ""
-        self.expires = 0
-        """What the registrar granted, in seconds."""
-
-    async def _send(self, expires: int) -> None:
-        number = self._request.cseq.number + 2  # one for the message, one for its answer to a challenge
-        self._request.set("CSeq", f"{number} REGISTER")
-        self._request.set("Expires", str(expires))
-        response = await self._pbx.agent.request(self._request.copy(), self._flow, self._credentials)
-        self.status, self.reason = response.status, response.reason
-        self.expires = expires
-        if response.status == 423:
-            least = response.get("Min-Expires") or ""
-            if least.isdigit() and expires < int(least) <= 86_400:
-                await self._send(int(least))
-        elif response.status == 200:
-            uri = self._request.contacts[0].uri
-            granted = [c.param("expires") for c in response.contacts if c.uri == uri]
-            if granted and granted[0] and granted[0].isdigit():
-                self.expires = int(granted[0])
-
-    async def _keep(self) -> None:
-        with self._scope:
-            while self.status == 200:
-                await trio.sleep(max(self.expires * 0.8, 0.5))
-                await self._send(self.expires)
-
-    async def unregister(self) -> None:
-        """Take the binding back and stop refreshing."""
-        self._scope.cancel()
-        await self._send(0)
 
 
 class Pbx:
@@ -257,26 +211,12 @@ class Pbx:
 
     async def register(
         self, server: tuple[str, int], credentials: Credentials, *, domain: str = "", expires: int = 300
-    ) -> PbxRegistration:
+    ) -> Registration:
         """Register with a gateway and stay registered. The outcome is in `status`: 200, or what it was refused with."""
-        flow = self._flow_to(*server)
-        domain = domain or server[0]
-        address = NameAddr("", f"sip:{credentials.username}@{domain}")
-        request = Message.request(
-            "REGISTER",
-            f"sip:{domain}",
-            [
-                ("Max-Forwards", "70"),
-                ("From", str(address.with_param("tag", token()))),
-                ("To", str(address)),
-                ("Call-ID", f"{token()}@{self.local[0]}"),
-                ("CSeq", "1 REGISTER"),
-                ("Contact", f"<sip:{credentials.username}@{self.host_port}>"),
-            ],
-        )
-        registration = PbxRegistration(self, request, flow, credentials)
-        await registration._send(expires)
-        self.agent.nursery.start_soon(registration._keep)
+        contact = f"<sip:{credentials.username}@{self.host_port}>"
+        registration = Registration(self.agent, self._flow_to(*server), credentials, domain or server[0], contact)
+        await registration.register(expires)
+        self.agent.nursery.start_soon(registration.keep)
         return registration
 
     # Handler

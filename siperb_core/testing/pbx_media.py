@@ -10,32 +10,19 @@ import secrets
 import socket
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Final, Literal
+from typing import Final
 
-import attrs
 import trio
 
-from siperb_core.rtp.events import DIGITS, TelephoneEvent, build_event, parse_event
 from siperb_core.rtp.packet import RtpError, RtpPacket, build_rtp, kind_of, parse_rtp
 from siperb_core.testing import codecs, tones
+from siperb_core.testing.ear import DigitHeard, Ear
+from siperb_core.testing.outgoing_digit import OutgoingDigit, check_digits
 from siperb_core.testing.pbx_sdp import Agreed, PbxNegotiation
 
 _PTIME: Final = 0.02
 _BATCH: Final = 32
-_SHORT: Final = 8
-_HEARD: Final = 100  # packets kept for the ear: two seconds
 _MOST_DIGITS: Final = 256
-_DIGIT_PACKETS: Final = 5  # of 20 ms: how long a digit of ours is
-_END_PACKETS: Final = 3  # RFC 4733 section 2.5.1.4
-_GAP_PACKETS: Final = 5
-
-
-@attrs.frozen
-class DigitHeard:
-    """One digit that came in: in RTP (RFC 4733) or in a SIP INFO."""
-
-    digit: str
-    way: Literal["rtp", "info"]
 
 
 class PortsExhausted(OSError):
@@ -77,10 +64,10 @@ class PbxMedia:
     """One call's media. It is a `siperb_core.testing.session.CallMedia`."""
 
     def __init__(self, nursery: trio.Nursery, negotiation: PbxNegotiation, address: str, ports: range | None) -> None:
-        self.packets_in = self.packets_out = self.rtcp_in = 0
+        self.ear = Ear()
+        self.packets_out = self.rtcp_in = 0
         self.agreed: Agreed | None = None
         """What the last offer and answer came to."""
-        self.digits: list[DigitHeard] = []
         self._nursery = nursery
         self._negotiation = negotiation
         self._rtp, self._rtcp = bind_pair(address, ports)
@@ -95,9 +82,6 @@ class PbxMedia:
         self._echo = False
         self._outgoing_digits: deque[str] = deque(maxlen=_MOST_DIGITS)
         self._digits_sent = trio.Event()
-        self._event_heard: int | None = None
-        self._heard: deque[bytes] = deque(maxlen=_HEARD)
-        self._something = trio.Event()
         self._scope = trio.CancelScope()
         self._running = False
         self._closed = False
@@ -122,8 +106,7 @@ class PbxMedia:
         """Send digits as telephone-events (RFC 4733), wait until they are out. Raises ValueError if that cannot be."""
         if self.agreed is None or self.agreed.events is None:
             raise ValueError("the other side has no telephone-event")
-        if set(digits) - set(DIGITS):
-            raise ValueError(f"not all of {digits!r} can be sent")
+        check_digits(digits)
         self._digits_sent = trio.Event()
         self._outgoing_digits.extend(digits)
         await self._digits_sent.wait()
@@ -132,44 +115,6 @@ class PbxMedia:
         if self.agreed is not None:
             codec = self.agreed.codec
             self._loop = codecs.silence(codec) if self._tone is None else codecs.looped_tone(codec, *self._tone)
-
-    # What was heard
-
-    @property
-    def heard(self) -> tones.Heard:
-        """What the last two seconds or less sounded like."""
-        return self._analyse(_HEARD)
-
-    def _analyse(self, packets: int) -> tones.Heard:
-        if self.agreed is None or not self._heard:
-            return tones.SILENCE
-        codec = self.agreed.codec
-        return tones.analyse(codecs.decode(codec, list(self._heard)[-packets:]), codecs.sample_rate(codec))
-
-    async def hears(self, hz: float) -> None:
-        """Wait until a tone of `hz` is heard, be it ever so short (0.2 s)."""
-        while not self._analyse(_SHORT).is_tone(hz, within=20, above_rest=15):
-            await self.listened(_SHORT // 2)
-
-    def forget(self) -> None:
-        """Listen anew."""
-        self._heard.clear()
-
-    async def listened(self, packets: int) -> None:
-        """Wait until that many more packets of audio have come in."""
-        wanted = self.packets_in + packets
-        while self.packets_in < wanted:
-            await self._something.wait()
-
-    async def heard_digits(self, count: int) -> str:
-        """Wait until that many digits have come in since the call began; gives all of them."""
-        while len(self.digits) < count:
-            await self._something.wait()
-        return "".join(heard.digit for heard in self.digits)
-
-    async def next_event(self) -> None:
-        """Wait for the next packet or digit to come in."""
-        await self._something.wait()
 
     # CallMedia
 
@@ -188,7 +133,7 @@ class PbxMedia:
         self._negotiation.held = held
 
     def digit_by_info(self, digit: str) -> None:
-        self._note_digit(DigitHeard(digit, "info"))
+        self.ear.note_digit(DigitHeard(digit, "info"))
 
     async def close(self) -> None:
         self._closed = True
@@ -205,9 +150,8 @@ class PbxMedia:
     def _use(self, agreed: Agreed) -> None:
         if self._closed:
             return
-        if self.agreed is not None and self.agreed.codec != agreed.codec:
-            self._heard.clear()
         self.agreed = agreed
+        self.ear.tune(agreed.codec)
         self._marker = True
         self._choose()
         if not self._running:
@@ -228,7 +172,7 @@ class PbxMedia:
         """One packet every 20 ms; a late one is followed by the next in time, so that the clock does not drift."""
         start = trio.current_time()
         ticks = 0
-        event: _Outgoing | None = None
+        event: OutgoingDigit | None = None
         while True:
             ticks += 1
             await trio.sleep_until(start + ticks * _PTIME)
@@ -242,7 +186,7 @@ class PbxMedia:
             if agreed is None or agreed.direction not in ("sendrecv", "sendonly"):
                 continue
             if event is None and self._outgoing_digits and agreed.events is not None:
-                event = _Outgoing(self._outgoing_digits.popleft(), self._timestamp)
+                event = OutgoingDigit(self._outgoing_digits.popleft(), self._timestamp, codecs.PACKET)
             if event is not None:
                 for payload, marker in event.tick():
                     self._send(agreed.events or 0, payload, event.timestamp, marker, agreed)
@@ -294,54 +238,13 @@ class PbxMedia:
         if agreed is None:
             return
         if packet.payload_type == agreed.events:
-            self._take_event(packet)
+            self.ear.take_event(packet.payload, packet.timestamp)
         elif packet.payload_type == agreed.payload_type and packet.payload:
-            self.packets_in += 1
-            self._heard.append(packet.payload)
+            self.ear.take(packet.payload)
             if self._echo and agreed.direction == "sendrecv":
                 self._send(agreed.payload_type, packet.payload, self._echo_stamp(packet.payload), self._marker, agreed)
                 self._marker = False
-            self._tell()
 
     def _echo_stamp(self, payload: bytes) -> int:
         self._echoed = (self._echoed + len(payload)) & 0xFFFFFFFF
         return self._echoed
-
-    def _take_event(self, packet: RtpPacket) -> None:
-        """A digit counts once, at the first of its packets to arrive: they share a timestamp (section 2.5.1.2)."""
-        event = parse_event(packet.payload)
-        if packet.timestamp != self._event_heard and event.digit:
-            self._event_heard = packet.timestamp
-            self._note_digit(DigitHeard(event.digit, "rtp"))
-
-    def _note_digit(self, digit: DigitHeard) -> None:
-        if len(self.digits) < _MOST_DIGITS:
-            self.digits.append(digit)
-        self._tell()
-
-    def _tell(self) -> None:
-        if self._something.statistics().tasks_waiting:
-            self._something.set()
-            self._something = trio.Event()
-
-
-class _Outgoing:
-    """A digit being sent: packets of growing duration, three that say the end, and a pause."""
-
-    def __init__(self, digit: str, timestamp: int) -> None:
-        self.timestamp = timestamp
-        self._event = DIGITS.index(digit)
-        self._ticks = 0
-
-    @property
-    def over(self) -> bool:
-        return self._ticks >= _DIGIT_PACKETS + _GAP_PACKETS
-
-    def tick(self) -> list[tuple[bytes, bool]]:
-        """The payloads of the next 20 ms, each with its marker."""
-        self._ticks += 1
-        if self._ticks > _DIGIT_PACKETS:
-            return []
-        end = self._ticks == _DIGIT_PACKETS
-        payload = build_event(TelephoneEvent(self._event, end, 10, self._ticks * codecs.PACKET))
-        return [(payload, self._ticks == 1)] * (_END_PACKETS if end else 1)

@@ -85,19 +85,19 @@ async def read_back(call: PbxCall) -> None:
 async def _read_number(call: PbxCall, start: int) -> int:
     """Wait for digits after the first `start`, read them back; gives how many there have been by then."""
     media = call.media
-    while len(media.digits) == start:
-        await media.next_event()
+    while len(media.ear.digits) == start:
+        await media.ear.next_event()
     count = start
-    while count < len(media.digits) or media.digits[-1].digit != "#":
-        count = len(media.digits)
-        if media.digits[-1].digit == "#":
+    while count < len(media.ear.digits) or media.ear.digits[-1].digit != "#":
+        count = len(media.ear.digits)
+        if media.ear.digits[-1].digit == "#":
             break
         with trio.move_on_after(_PAUSE):
-            while len(media.digits) == count:
-                await media.next_event()
-        if len(media.digits) == count:
+            while len(media.ear.digits) == count:
+                await media.ear.next_event()
+        if len(media.ear.digits) == count:
             break
-    digits = [heard.digit for heard in media.digits[start:]]
+    digits = [heard.digit for heard in media.ear.digits[start:]]
     for digit in digits:
         call.play(digit_tone(digit))
         await trio.sleep(_BEEP)
