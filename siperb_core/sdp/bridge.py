@@ -107,8 +107,8 @@ class Bridge:
     delayed offer is nothing special). An answer may come again for the same offer, from a 183 and then from the 200
     say, and the last one counts. While an offer is unanswered another one is refused with 491.
 
-    A branch's first offer needs its `identity`. Later one is wanted only when the phone restarts ICE, which
-    `restarts_ice` tells beforehand; passed at any other time it is ignored.
+    A branch's first offer needs its `identity`, which is kept until the branch is dropped. Later one is wanted only
+    when the phone restarts ICE, which `restarts_ice` tells beforehand; passed at any other time it is ignored.
     """
 
     def __init__(self, settings: BridgeSettings) -> None:
@@ -120,6 +120,7 @@ class Bridge:
         self._offer: _ClientOffer | _PeerOffer | None = None
         self._peer_origin = Origin(settings.session_id, settings.peer_address)
         self._client_origins: dict[str, Origin] = {}
+        self._identities: dict[str, LegIdentity] = {}  # of branches whose first offer was refused, too
 
     # --- what is agreed
 
@@ -204,7 +205,7 @@ class Bridge:
         index = _client_audio(description, known)
         media = description.media[index]
         remote = client.read_client(description, media)
-        leg = known or _Client(_needed(identity), controlling=False)
+        leg = known or _Client(self._identity(branch, identity), controlling=False)
         if leg.remote is not None and identity is not None and _generation(remote) != _generation(leg.remote):
             leg = attrs.evolve(
                 leg, identity=attrs.evolve(leg.identity, ufrag=identity.ufrag, password=identity.password)
@@ -260,7 +261,7 @@ class Bridge:
             rtp=remote.rtp or before.rtp,
             rtcp=remote.rtcp or before.rtcp,
         )
-        leg = known or _Client(_needed(identity))
+        leg = known or _Client(self._identity(branch, identity))
         codecs = [codec_named(name) for name in offered]
         clocks = dict.fromkeys((*(codec.clock for codec in codecs), 8000))
         sent = numbered((*codecs, *map(telephone_event, clocks)), leg.numbers)
@@ -384,6 +385,7 @@ class Bridge:
             self._offer = attrs.evolve(offer, sent=sent, before=_without(offer.before, branch))
         self._state = _without(self._state, branch)
         self._client_origins.pop(branch, None)
+        self._identities.pop(branch, None)
 
     # --- inside
 
@@ -394,6 +396,13 @@ class Bridge:
         if self._state.clients and self._state.active != branch:
             raise SdpError("another phone has the call", status=491)
         return self._state.clients.get(branch)
+
+    def _identity(self, branch: str, identity: LegIdentity | None) -> LegIdentity:
+        identity = identity or self._identities.get(branch)
+        if identity is None:
+            raise ValueError("a new branch needs an identity")
+        self._identities[branch] = identity
+        return identity
 
     def _agree(
         self, offer: _ClientOffer | _PeerOffer, own: _Peer, branch: str, leg: _Client, phone_has: Sequence[str]
@@ -469,12 +478,6 @@ def _answerers_role(role: client.Role | None, setup: str) -> client.Role:
     if setup in ("active", "passive") and wanted != role:
         raise SdpError(f"the phone's a=setup:{setup} would change the DTLS roles in a running session")
     return role
-
-
-def _needed(identity: LegIdentity | None) -> LegIdentity:
-    if identity is None:
-        raise ValueError("a new branch needs an identity")
-    return identity
 
 
 def _without(state: _State, branch: str) -> _State:

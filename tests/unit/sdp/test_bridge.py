@@ -304,7 +304,8 @@ def test_reject_of_the_first_offer_leaves_nothing() -> None:
     bridge.offer_from_peer(PBX.encode(), "b", SECOND)
     bridge.reject()
     assert (bridge.plan.peer, bridge.branches, bridge.active) == (None, (), None)
-    bridge.offer_from_client(PHONE.encode(), "a", FIRST)
+    bridge.offer_from_client(PHONE.encode(), "a")  # the same branch tries again as itself
+    assert bridge.plan.clients["a"].ufrag == "uFrA"
     bridge.answer_from_peer(PBX.encode())
     after = bridge.plan
     bridge.reject()  # nothing is under way
