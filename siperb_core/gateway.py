@@ -166,7 +166,9 @@ class Gateway:
         if "secret" not in memory:
             memory["secret"] = secrets.token_hex(32)
         self._secret = bytes.fromhex(memory["secret"])
-        digest = DigestServer(config.gateway.domain, self._secret)
+        # MD5 stands last: JsSIP and SIP.js know nothing else and keep the last challenge alone, while who knows RFC 8760
+        # takes the topmost (section 2.4).
+        digest = DigestServer(config.gateway.domain, self._secret, algorithms=("SHA-256", "MD5"))
         self.signalling = Signalling()
         self.softphones = Softphones(self, digest, Registrar())
         self.calls = Calls(self)
