@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 from typing import TYPE_CHECKING
 
 import structlog
 import trio
-from wsproto.connection import Connection as FrameConnection
-from wsproto.connection import ConnectionType
-from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
-from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from siperb_core.transport.accepting import accept
 from siperb_core.transport.address import OwnAddress, bind
 from siperb_core.transport.connection import Connection, reason_of
 from siperb_core.transport.tls import ServerCertificate
+from siperb_core.transport.websocket_frames import (
+    CLOSE,
+    CONTINUATION,
+    GOING_AWAY,
+    PING,
+    POLICY_VIOLATION,
+    PONG,
+    FrameError,
+    FrameReader,
+    close_frame,
+    frame,
+    message_frame,
+)
 from siperb_core.transport.websocket_handshake import Handshake, Refused, refusal
 
 if TYPE_CHECKING:
@@ -36,11 +46,6 @@ nothing.
 PONG_SECONDS = 20.0
 SWEEP_SECONDS = 5.0
 
-# RFC 6455 section 7.4.1
-GOING_AWAY = 1001
-POLICY_VIOLATION = 1008
-TOO_BIG = 1009
-
 _BLANK = b" \r\n\t\0"
 
 log = structlog.get_logger(__name__)
@@ -49,7 +54,7 @@ log = structlog.get_logger(__name__)
 class WebSocketFlow(Connection):
     """One softphone's WebSocket. A flow is equal to itself alone."""
 
-    __slots__ = ("_asked", "_budget", "_frames", "_listener", "_refilled", "local", "remote")
+    __slots__ = ("_asked", "_budget", "_closing", "_frames", "_listener", "_refilled", "local", "remote")
 
     reliable = True
 
@@ -58,7 +63,8 @@ class WebSocketFlow(Connection):
         self._listener = listener
         self.remote: tuple[str, int] = sock.getpeername()[:2]
         self.local: tuple[str, int] = sock.getsockname()[:2]
-        self._frames: FrameConnection | None = None
+        self._frames: FrameReader | None = None  # None until the handshake is done
+        self._closing = False
         self._asked = False
         self._budget = MESSAGES_BURST
         self._refilled = self.heard
@@ -80,16 +86,11 @@ class WebSocketFlow(Connection):
         """Send one SIP message as one frame: text, or binary where it is not UTF-8. Raises OSError when the socket is
         dead.
         """
-        if self._frames is None:
-            raise BrokenPipeError("the WebSocket is not open")
-        try:
-            event: TextMessage | BytesMessage = TextMessage(data.decode())
-        except UnicodeDecodeError:
-            event = BytesMessage(data)
-        try:
-            self.write(self._frames.send(event))
-        except LocalProtocolError as error:
-            raise BrokenPipeError("the WebSocket is closing") from error
+        if self._frames is None or self._closing:
+            raise BrokenPipeError(
+                errno.EPIPE, "the WebSocket is closing" if self._closing else "the WebSocket is not open"
+            )
+        self.write(message_frame(data))
 
     async def open(self) -> bool:
         """Do the handshakes; False where the client was refused or gave up. Raises OSError, trio.TooSlowError."""
@@ -101,9 +102,8 @@ class WebSocketFlow(Connection):
                 while data := await self.read():
                     if (accepted := handshake.feed(data)) is not None:
                         self.write(accepted.response)
-                        self._frames = FrameConnection(
-                            ConnectionType.SERVER, extensions=[], trailing_data=accepted.trailing
-                        )
+                        self._frames = FrameReader(MAX_MESSAGE)
+                        self._frames.feed(accepted.trailing)
                         return True
                 return False
             except Refused as refused:
@@ -115,40 +115,33 @@ class WebSocketFlow(Connection):
     async def run(self, receiver: Receiver) -> str:
         """Deliver messages until the end; the reason."""
         assert self._frames is not None
-        parts: list[bytes] = []
-        size = 0
+        frames = self._frames
         while True:
-            # wsproto gives what it has of a message, so that no buffer grows with what a frame's header promises.
             try:
-                for event in self._frames.events():
-                    if isinstance(event, TextMessage | BytesMessage):
-                        part = event.data.encode() if isinstance(event, TextMessage) else bytes(event.data)
-                        size += len(part)
-                        if size > MAX_MESSAGE:
-                            return await self._close(TOO_BIG, "message too big")
-                        parts.append(part)
-                        if event.frame_finished and not self._within_rate():
-                            return await self._close(POLICY_VIOLATION, "too many messages")
-                        if event.message_finished:
-                            whole = b"".join(parts)
-                            parts, size = [], 0
-                            self._deliver(whole, receiver)
-                    elif isinstance(event, Ping):
-                        if not self._within_rate():
-                            return await self._close(POLICY_VIOLATION, "too many messages")
-                        self.write(self._frames.send(event.response()))
-                    elif isinstance(event, CloseConnection):
-                        with contextlib.suppress(LocalProtocolError):
-                            self.write(self._frames.send(event.response()))
+                while (got := frames.next_frame()) is not None:
+                    opcode, payload = got
+                    if not self._within_rate():
+                        raise FrameError(POLICY_VIOLATION, "too many messages")
+                    if opcode == PING:
+                        self.write(frame(PONG, payload))
+                    elif opcode == CLOSE:
+                        if not self._closing:
+                            self._closing = True
+                            self.write(frame(CLOSE, payload[:2]))
                         await self.linger()
-                        return f"closed by the client ({event.code})"
-            except RemoteProtocolError as error:
-                return await self._close(int(getattr(error.event_hint, "code", 1002)), str(error))
+                        return f"closed by the client ({int.from_bytes(payload[:2], 'big') or 1005})"
+                    elif opcode not in (CONTINUATION, PONG):
+                        self._deliver(payload, receiver)
+            except FrameError as error:
+                log.info("websocket.closed", source=self.remote[0], code=error.code, reason=error.reason)
+                self.say_goodbye(error.code, error.reason)
+                await self.linger()
+                return error.reason
             data = await self.read()
             self._asked = False
             if not data:
                 return "connection lost"
-            self._frames.receive_data(data)
+            frames.feed(data)
 
     def _deliver(self, data: bytes, receiver: Receiver) -> None:
         if data[:1] in (b"\r", b"\n", b" ", b"\0", b""):
@@ -170,17 +163,12 @@ class WebSocketFlow(Connection):
         self._refilled = now
         return self._budget >= 0.0
 
-    async def _close(self, code: int, reason: str) -> str:
-        log.info("websocket.closed", source=self.remote[0], code=code, reason=reason)
-        self.say_goodbye(code, reason)
-        await self.linger()
-        return reason
-
     def say_goodbye(self, code: int, reason: str) -> None:
         """Send the close frame, if it can be sent at once."""
-        if self._frames is not None and self.ended is None:
-            with contextlib.suppress(OSError, LocalProtocolError):
-                self.write(self._frames.send(CloseConnection(code, reason[:100])))
+        if self._frames is not None and not self._closing:
+            self._closing = True
+            with contextlib.suppress(OSError):
+                self.write(close_frame(code, reason))
 
     def sweep(self, now: float) -> None:
         """Called every few seconds: asks a silent client whether it is there, and ends it when it does not answer."""
@@ -191,8 +179,8 @@ class WebSocketFlow(Connection):
             self.end("no answer to a ping")
         elif silent >= PING_SECONDS and not self._asked:
             self._asked = True
-            with contextlib.suppress(OSError, LocalProtocolError):
-                self.write(self._frames.send(Ping()))
+            with contextlib.suppress(OSError):
+                self.write(frame(PING, b""))
 
 
 class WebSocketListener:

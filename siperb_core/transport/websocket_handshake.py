@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import binascii
+import hashlib
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 import attrs
 import h11
-from wsproto.utilities import generate_accept_token
 
 MAX_REQUEST = 16_384
 SUBPROTOCOL = b"sip"
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
 class Refused(Exception):
@@ -91,7 +93,7 @@ class Handshake:
             raise Refused(403, "Forbidden", "origin not allowed")
         if SUBPROTOCOL not in _tokens(headers.get(b"sec-websocket-protocol")):
             raise Refused(400, "Bad Request", "the sub-protocol must be sip")
-        return generate_accept_token(key)
+        return base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
 
     def _same_site(self, origin: bytes | None, host: bytes) -> bool:
         """Whether a page of that origin may connect. Browsers alone send one, and no page can forge it."""
