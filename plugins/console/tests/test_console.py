@@ -122,11 +122,24 @@ async def test_the_phone_page_is_served_once_it_is_built(tmp_path, monkeypatch) 
 
 
 async def test_settings_are_the_gateways_where_the_table_says_nothing() -> None:
-    gateway = FakeGateway(phone_settings={"ws": "ws://0.0.0.0:8088/ws", "domain": "sip.example.net", "password": "no"})
+    listeners = [{"transport": "udp", "address": "0.0.0.0:5060"}, {"transport": "ws", "address": "0.0.0.0:8088"}]
+    gateway = FakeGateway(gateway_status={"domain": "sip.example.net", "listeners": listeners, "version": "1"})
     async with running(gateway) as console:
         answer = await console.get("/phone/settings.json", host="phone.example.net:8080")
     assert answer.json == {"ws": "ws://phone.example.net:8088/ws", "domain": "sip.example.net"}
     assert answer.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    ("listeners", "url"),
+    [
+        ([("ws", "127.0.0.1:8088"), ("wss", "127.0.0.1:8089")], "wss://127.0.0.1:8089/ws"),
+        ([("ws", "::1:8088")], "ws://[::1]:8088/ws"),
+        ([("udp", "127.0.0.1:5060")], ""),
+    ],
+)
+def test_the_websocket_is_the_gateways_own_encrypted_first(listeners: list[tuple[str, str]], url: str) -> None:
+    assert app.websocket_url([{"transport": name, "address": address} for name, address in listeners]) == url
 
 
 async def test_settings_of_the_table_go_before_the_gateways() -> None:
@@ -141,7 +154,7 @@ async def test_settings_the_gateway_cannot_give_are_an_error_with_its_reason() -
     async with running() as console:
         answer = await console.get("/phone/settings.json")
     assert answer.status == 503
-    assert "phone.settings" in answer.json["error"]
+    assert "gateway.status" in answer.json["error"]
 
 
 async def test_provisioning_gives_the_gateways_answer_to_a_known_token() -> None:
@@ -232,7 +245,10 @@ def test_an_ipv6_address_is_written_in_brackets() -> None:
     ("table", "said"),
     [
         ({"bnd": "x", "ws": 1}, ["plugins.console.bnd: unknown key", "plugins.console.ws: int where text belongs"]),
-        ({"bind": "8080", "ws": "http://x"}, ["plugins.console.bind:", "plugins.console.ws:"]),
+        (
+            {"bind": "8080", "ws": "http://x", "url": "x"},
+            ["plugins.console.bind:", "plugins.console.ws:", "plugins.console.url:"],
+        ),
         ({"bind": "127.0.0.1:99999"}, ["plugins.console.bind:"]),
         ({"bind": "127.0.0.1:eighty"}, ["plugins.console.bind:"]),
     ],

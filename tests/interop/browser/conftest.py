@@ -205,14 +205,16 @@ class Office:
         """The gateway's side of the console."""
         if method == "device.provision":
             return {
-                "SipWssServer": "127.0.0.1",
+                "SipWssServer": "ws://127.0.0.1",
                 "SipWebsocketPort": self.exchange.ws.rsplit(":", 1)[1].removesuffix("/ws"),
                 "SipServerPath": "/ws",
                 "SipDomain": "example.test",
                 "SipUsername": params["token"],
                 "SipPassword": "secret",
+                "RegistrationMode": params["token"].partition("-")[2],
             }
-        return {"ws": self.exchange.ws, "domain": "example.test"}
+        listener = {"transport": "ws", "address": self.exchange.ws.split("/")[2]}
+        return {"domain": "example.test", "listeners": [listener]}
 
     @property
     def page(self) -> str:

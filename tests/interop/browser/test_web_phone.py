@@ -181,11 +181,12 @@ def test_the_account_in_the_address_signs_in_and_leaves_the_address(tabs, office
     assert phone.tab.page.url == office.page
 
 
-def test_a_provisioning_link_signs_in(tabs, office) -> None:
+@pytest.mark.parametrize("mode", ["proxy", "websocket"])
+def test_a_provisioning_link_signs_in(tabs, office, mode: str) -> None:
     phone = WebPhone(tabs(), office.page)
-    phone.tab.open(f"{office.page}#provision=dora")
+    phone.tab.open(f"{office.page}#provision=dora-{mode}")
     phone.ready()
-    assert phone.tab.text("account") == "dora"
+    assert phone.tab.text("account") == f"dora-{mode}"
 
 
 def test_a_refused_microphone_is_explained(deaf_browser, office) -> None:

@@ -51,19 +51,20 @@ export async function accountFromAddress() {
   return accountFromProvisioning(await answer.json());
 }
 
-/** From the provisioning names of the gateway to an account. */
+/**
+ * From the provisioning names of the gateway to an account. In mode `proxy` the phone registers to the gateway that gave it this page,
+ * whose WebSocket it knows from `serverSettings`; in mode `websocket` to the PBX named here.
+ */
 export function accountFromProvisioning(p) {
+  const account = { device: String(p.SipUsername ?? ''), password: String(p.SipPassword ?? ''), name: String(p.profileName ?? '') };
+  if (p.SipDomain) account.domain = String(p.SipDomain);
+  if (p.RegistrationMode !== 'websocket') return account;
   const path = String(p.SipServerPath ?? '/ws');
-  const scheme = location.protocol === 'https:' || String(p.SipWssServer).startsWith('wss:') ? 'wss' : 'ws';
+  const scheme = String(p.SipWssServer).startsWith('ws:') ? 'ws' : 'wss';
   const server = String(p.SipWssServer ?? location.hostname).replace(/^wss?:\/\//, '').replace(/\/.*$/, '');
   const port = p.SipWebsocketPort && !/:\d+$/.test(server) ? `:${p.SipWebsocketPort}` : '';
-  return {
-    device: String(p.SipUsername ?? ''),
-    password: String(p.SipPassword ?? ''),
-    domain: String(p.SipDomain ?? ''),
-    ws: `${scheme}://${server}${port}${path.startsWith('/') ? '' : '/'}${path}`,
-    name: String(p.profileName ?? ''),
-  };
+  account.ws = `${scheme}://${server}${port}${path.startsWith('/') ? '' : '/'}${path}`;
+  return account;
 }
 
 /**

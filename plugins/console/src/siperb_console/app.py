@@ -15,6 +15,8 @@ from starlette.routing import Route
 from siperb_core.control import ControlError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from starlette.requests import Request
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -113,10 +115,11 @@ class ConsoleApp:
         settings = {"ws": self._config.ws, "domain": self._config.domain}
         if not all(settings.values()):
             try:
-                known = await self._gateway.call("phone.settings")
+                status = await self._gateway.call("gateway.status")
             except ControlError as error:
-                return _unavailable(error)
-            settings = {name: value or str(known.get(name, "")) for name, value in settings.items()}
+                return JSONResponse({"error": str(error)}, 503, headers={"cache-control": "no-store"})
+            settings["ws"] = settings["ws"] or websocket_url(status["listeners"])
+            settings["domain"] = settings["domain"] or status["domain"]
         settings["ws"] = reachable(settings["ws"], request.url.hostname or "")
         return JSONResponse(settings, headers={"cache-control": "no-store"})
 
@@ -147,6 +150,20 @@ def static_file(path: Path, request: Request) -> Response:
     return Response(path.read_bytes(), media_type=MEDIA_TYPES[path.suffix], headers=headers)
 
 
+def websocket_url(listeners: Sequence[Mapping[str, str]]) -> str:
+    """Where the gateway listens for softphones, wss before ws; empty where it does not."""
+    for transport in ("wss", "ws"):
+        for listener in listeners:
+            if listener["transport"] == transport:
+                return f"{transport}://{_bracketed(listener['address'])}{listener.get('path', '/ws')}"
+    return ""
+
+
+def _bracketed(address: str) -> str:
+    host, _, port = address.rpartition(":")
+    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else address
+
+
 def reachable(ws: str, host: str) -> str:
     """The WebSocket URL with "any address" replaced by the name the browser used for this console."""
     if not ws or not host:
@@ -157,7 +174,3 @@ def reachable(ws: str, host: str) -> str:
     name = f"[{host}]" if ":" in host else host
     port = f":{parts.port}" if parts.port else ""
     return parts._replace(netloc=name + port).geturl()
-
-
-def _unavailable(error: Exception) -> Response:
-    return JSONResponse({"error": str(error)}, 503, headers={"cache-control": "no-store"})

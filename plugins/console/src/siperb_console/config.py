@@ -21,12 +21,14 @@ class ConsoleConfig:
     """Where the console listens and what it tells the web phone.
 
     `bind` is `host:port`; port 0 takes a free one. `ws` is the WebSocket URL handed to the phone and `domain` the SIP
-    domain; left empty, the gateway is asked for both.
+    domain; left empty, the gateway is asked for both. `url` is the console's address as people see it, for links, where
+    a reverse proxy stands before it.
     """
 
     bind: str = "127.0.0.1:8080"
     ws: str = ""
     domain: str = ""
+    url: str = ""
 
     @property
     def host(self) -> str:
@@ -61,6 +63,8 @@ class ConsoleConfig:
             mistakes.append(
                 f'{TABLE}.ws: "{config.ws}" is not a WebSocket URL: write it as "wss://sip.example.net:8089/ws"'
             )
+        if config.url and not config.url.startswith(("http://", "https://")):
+            mistakes.append(f'{TABLE}.url: "{config.url}" is no web address: write it as "https://phone.example.net"')
         if mistakes:
             raise ConsoleConfigError("\n".join(mistakes))
         return config
