@@ -95,7 +95,7 @@ class InviteClient(ClientTransaction):
 
     def _calling(self, event: str, message: Message | None, now: float, out: list[Effect]) -> None:
         """Calling, section 17.1.1.2: nothing was heard yet; a CANCEL waits for a provisional response (section 9.1)."""
-        if event is PROVISIONAL:
+        if event == PROVISIONAL:
             assert message is not None
             self._stop_all()
             self._step = InviteClient._proceeding
@@ -104,51 +104,51 @@ class InviteClient(ClientTransaction):
             out.append(ResponseReceived(self, message))
             if self._cancel_wanted:
                 self._send_cancel(now, out)
-        elif event is SUCCESS or event is FAILURE:
+        elif event == SUCCESS or event == FAILURE:
             self._on_final(event, message, now, out)
-        elif event is TIMER_A:
+        elif event == TIMER_A:
             out.append(Send(self.flow, self.request, self))
             self._retransmit_after *= 2
             self._start(TIMER_A, now + self._retransmit_after)
-        elif event is TIMER_B:
+        elif event == TIMER_B:
             self._time_out(out)
             self._end(out)
-        elif event is TRANSPORT_ERROR:
+        elif event == TRANSPORT_ERROR:
             self._fail(out)
 
     def _proceeding(self, event: str, message: Message | None, now: float, out: list[Effect]) -> None:
         """Proceeding, section 17.1.1.2, under the timer C of section 16.8."""
-        if event is PROVISIONAL:
+        if event == PROVISIONAL:
             assert message is not None
             timer = self._timers.get(TIMER_C)
             if timer is not None and message.status > 100:
                 self._layer.wheel.postpone(timer, now + self._layer.timers.timer_c)
             if not self.final:
                 out.append(ResponseReceived(self, message))
-        elif event is SUCCESS or event is FAILURE:
+        elif event == SUCCESS or event == FAILURE:
             self._on_final(event, message, now, out)
-        elif event is CANCEL:
+        elif event == CANCEL:
             self._send_cancel(now, out)
-        elif event is TIMER_C:
+        elif event == TIMER_C:
             # Section 16.8: a provisional response was seen, so there is something to cancel. The user need not wait for
             # the 487.
             self._cancel_wanted = True
             self._send_cancel(now, out)
             self._time_out(out)
-        elif event is TIMER_CANCELLED:
+        elif event == TIMER_CANCELLED:
             self._time_out(out)
             self._end(out)
-        elif event is TRANSPORT_ERROR:
+        elif event == TRANSPORT_ERROR:
             self._fail(out)
 
     def _accepted(self, event: str, message: Message | None, now: float, out: list[Effect]) -> None:
         """Accepted, RFC 6026 section 8.4: every 2xx goes to the user, who acknowledges it; all else is absorbed."""
-        if event is SUCCESS:
+        if event == SUCCESS:
             assert message is not None
             out.append(ResponseReceived(self, message))
-        elif event is TIMER_M:
+        elif event == TIMER_M:
             self._end(out)
-        elif event is TRANSPORT_ERROR:
+        elif event == TRANSPORT_ERROR:
             self._fail(out)
 
     def _completed(self, event: str, message: Message | None, now: float, out: list[Effect]) -> None:
@@ -156,15 +156,15 @@ class InviteClient(ClientTransaction):
 
         A 2xx after that is one the RFC leaves out, yet forking peers send it: somebody answered, and waits for an ACK.
         """
-        if event is FAILURE:
+        if event == FAILURE:
             assert self._ack is not None
             out.append(Send(self.flow, self._ack, self))
-        elif event is SUCCESS:
+        elif event == SUCCESS:
             assert message is not None
             out.append(ResponseReceived(self, message))
-        elif event is TIMER_D:
+        elif event == TIMER_D:
             self._end(out)
-        elif event is TRANSPORT_ERROR:
+        elif event == TRANSPORT_ERROR:
             self._fail(out)
 
     def _on_final(self, event: str, message: Message | None, now: float, out: list[Effect]) -> None:
@@ -172,7 +172,7 @@ class InviteClient(ClientTransaction):
         self._stop_all()
         told = self.final  # by TimedOut: only a 2xx, which has to be acknowledged and hung up, is news after that
         self.final = True
-        if event is SUCCESS:
+        if event == SUCCESS:
             self._step = InviteClient._accepted
             self._start(TIMER_M, now + self._layer.timers.timeout)
             out.append(ResponseReceived(self, message))
@@ -260,43 +260,43 @@ class NonInviteClient(ClientTransaction):
 
     def _trying(self, event: str, message: Message | None, now: float, out: list[Effect]) -> None:
         """Trying, section 17.1.2.2: sent again after T1, 2*T1, 4*T1, ... at most T2."""
-        if event is SUCCESS or event is FAILURE:
+        if event == SUCCESS or event == FAILURE:
             self._on_final(message, now, out)
-        elif event is PROVISIONAL:
+        elif event == PROVISIONAL:
             assert message is not None
             self._step = NonInviteClient._proceeding
             if not self.internal:
                 out.append(ResponseReceived(self, message))
-        elif event is TIMER_E:
+        elif event == TIMER_E:
             out.append(Send(self.flow, self.request, self))
             self._retransmit_after = min(self._retransmit_after * 2, self._layer.timers.t2)
             self._start(TIMER_E, now + self._retransmit_after)
-        elif event is TIMER_F:
+        elif event == TIMER_F:
             self._time_out(out)
-        elif event is TRANSPORT_ERROR:
+        elif event == TRANSPORT_ERROR:
             self._fail(out)
 
     def _proceeding(self, event: str, message: Message | None, now: float, out: list[Effect]) -> None:
         """Proceeding, section 17.1.2.2: sent again every T2."""
-        if event is SUCCESS or event is FAILURE:
+        if event == SUCCESS or event == FAILURE:
             self._on_final(message, now, out)
-        elif event is PROVISIONAL:
+        elif event == PROVISIONAL:
             assert message is not None
             if not self.internal:
                 out.append(ResponseReceived(self, message))
-        elif event is TIMER_E:
+        elif event == TIMER_E:
             out.append(Send(self.flow, self.request, self))
             self._start(TIMER_E, now + self._layer.timers.t2)
-        elif event is TIMER_F:
+        elif event == TIMER_F:
             self._time_out(out)
-        elif event is TRANSPORT_ERROR:
+        elif event == TRANSPORT_ERROR:
             self._fail(out)
 
     def _completed(self, event: str, message: Message | None, now: float, out: list[Effect]) -> None:
         """Completed, section 17.1.2.2: retransmitted responses are absorbed."""
-        if event is TIMER_K:
+        if event == TIMER_K:
             self._end(out)
-        elif event is TRANSPORT_ERROR:
+        elif event == TRANSPORT_ERROR:
             self._fail(out)
 
     def _on_final(self, message: Message | None, now: float, out: list[Effect]) -> None:

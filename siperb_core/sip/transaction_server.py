@@ -69,18 +69,18 @@ class InviteServer(ServerTransaction):
 
     def _proceeding(self, event: str, message: Message | None, now: float, out: list[Effect]) -> None:
         """Proceeding, section 17.2.1: a retransmitted INVITE gets the latest provisional response again."""
-        if event is PROVISIONAL:
+        if event == PROVISIONAL:
             assert message is not None
             self._stop_all()
             self._send(message, out)
-        elif event is SUCCESS:
+        elif event == SUCCESS:
             assert message is not None
             self._stop_all()
             self.final = True
             self._step = InviteServer._accepted
             self._send(message, out)
             self._start(TIMER_L, now + self._layer.timers.timeout)
-        elif event is FAILURE:
+        elif event == FAILURE:
             assert message is not None
             self._stop_all()
             self.final = True
@@ -91,57 +91,57 @@ class InviteServer(ServerTransaction):
                 self._retransmit_after = timers.t1
                 self._start(TIMER_G, now + timers.t1)
             self._start(TIMER_H, now + timers.timeout)
-        elif event is REQUEST:
+        elif event == REQUEST:
             self._repeat(out)
-        elif event is TIMER_TRYING:
+        elif event == TIMER_TRYING:
             self._send(response_to(self.request, 100), out)
-        elif event is CANCEL:
+        elif event == CANCEL:
             # Section 9.2: only an INVITE without a final response is touched by a CANCEL, and by the first one only.
             assert message is not None
             if not self.cancelled:
                 self.cancelled = True
                 out.append(CancelReceived(self, message))
-        elif event is TRANSPORT_ERROR:
+        elif event == TRANSPORT_ERROR:
             self._fail(out)
 
     def _accepted(self, event: str, message: Message | None, now: float, out: list[Effect]) -> None:
         """Accepted, RFC 6026 section 7.1: retransmitted INVITEs are absorbed; further 2xx of the user go out."""
-        if event is SUCCESS:
+        if event == SUCCESS:
             assert message is not None
             self._send(message, out)
-        elif event is ACK:
+        elif event == ACK:
             assert message is not None
             out.append(AckReceived(message, self.flow))
-        elif event is TIMER_L:
+        elif event == TIMER_L:
             self._end(out)
-        elif event is TRANSPORT_ERROR:
+        elif event == TRANSPORT_ERROR:
             self._fail(out)
 
     def _completed(self, event: str, message: Message | None, now: float, out: list[Effect]) -> None:
         """Completed, section 17.2.1: the final response goes out again until its ACK comes, or timer H is due."""
-        if event is ACK:
+        if event == ACK:
             self._stop_all()
             self._step = InviteServer._confirmed
             if self.flow.reliable:
                 self._end(out)
             else:
                 self._start(TIMER_I, now + self._layer.timers.t4)
-        elif event is REQUEST:
+        elif event == REQUEST:
             self._repeat(out)
-        elif event is TIMER_G:
+        elif event == TIMER_G:
             self._repeat(out)
             self._retransmit_after = min(self._retransmit_after * 2, self._layer.timers.t2)
             self._start(TIMER_G, now + self._retransmit_after)
-        elif event is TIMER_H:
+        elif event == TIMER_H:
             self._end(out)
-        elif event is TRANSPORT_ERROR:
+        elif event == TRANSPORT_ERROR:
             self._fail(out)
 
     def _confirmed(self, event: str, message: Message | None, now: float, out: list[Effect]) -> None:
         """Confirmed, section 17.2.1: retransmitted ACKs are absorbed."""
-        if event is TIMER_I:
+        if event == TIMER_I:
             self._end(out)
-        elif event is TRANSPORT_ERROR:
+        elif event == TRANSPORT_ERROR:
             self._fail(out)
 
 
@@ -174,40 +174,40 @@ class NonInviteServer(ServerTransaction):
 
     def _trying(self, event: str, message: Message | None, now: float, out: list[Effect]) -> None:
         """Trying, section 17.2.2: retransmitted requests are absorbed; there is nothing to answer them with."""
-        if event is SUCCESS or event is FAILURE:
+        if event == SUCCESS or event == FAILURE:
             self._on_final(message, now, out)
-        elif event is PROVISIONAL:
+        elif event == PROVISIONAL:
             assert message is not None
             self._step = NonInviteServer._proceeding
             self._send(message, out)
-        elif event is TIMER_UNANSWERED:
+        elif event == TIMER_UNANSWERED:
             self.final = True
             self._end(out)
-        elif event is TRANSPORT_ERROR:
+        elif event == TRANSPORT_ERROR:
             self._fail(out)
 
     def _proceeding(self, event: str, message: Message | None, now: float, out: list[Effect]) -> None:
         """Proceeding, section 17.2.2: a retransmitted request gets the latest provisional response again."""
-        if event is SUCCESS or event is FAILURE:
+        if event == SUCCESS or event == FAILURE:
             self._on_final(message, now, out)
-        elif event is PROVISIONAL:
+        elif event == PROVISIONAL:
             assert message is not None
             self._send(message, out)
-        elif event is REQUEST:
+        elif event == REQUEST:
             self._repeat(out)
-        elif event is TIMER_UNANSWERED:
+        elif event == TIMER_UNANSWERED:
             self.final = True
             self._end(out)
-        elif event is TRANSPORT_ERROR:
+        elif event == TRANSPORT_ERROR:
             self._fail(out)
 
     def _completed(self, event: str, message: Message | None, now: float, out: list[Effect]) -> None:
         """Completed, section 17.2.2: a retransmitted request gets the final response again; nothing else is sent."""
-        if event is REQUEST:
+        if event == REQUEST:
             self._repeat(out)
-        elif event is TIMER_J:
+        elif event == TIMER_J:
             self._end(out)
-        elif event is TRANSPORT_ERROR:
+        elif event == TRANSPORT_ERROR:
             self._fail(out)
 
     def _on_final(self, message: Message | None, now: float, out: list[Effect]) -> None:
