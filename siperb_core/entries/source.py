@@ -82,7 +82,9 @@ class _Device:
 
 
 @attrs.frozen
-class _Connection:
+class EntryKeys:
+    """The keys of `[[connection]]` beside `settings`, as they are written."""
+
     name: str = attrs.field(validator=fields.name)
     type: str = attrs.field(validator=fields.name)
     enabled: bool = True
@@ -366,7 +368,7 @@ def _entry(path: str, item: object, reader: Structurer, types: Mapping[str, Conn
         reader.wrong(path, "is not a table", "begin it with [[connection]]")
         return None
     settings = item.get("settings", {})
-    values = reader.values(_Connection, {key: value for key, value in item.items() if key != "settings"}, path)
+    values = reader.values(EntryKeys, {key: value for key, value in item.items() if key != "settings"}, path)
     texts = values.pop("allow_from", ())
     networks = _networks(texts, f"{path}.allow_from", reader)
     _check_pattern(values.get("dial_pattern", "."), f"{path}.dial_pattern", reader)

@@ -30,12 +30,16 @@ _NAMES = {dict: "a table", list: "a list", str: "text", bool: "true or false", i
 
 @attrs.frozen
 class Problem:
-    """One mistake: where, what, and how to mend it. `connection` is the entry it is about, where it is about one."""
+    """One mistake: where, what, and how to mend it. `connection` is the entry it is about, where it is about one.
+
+    `environment`: the file may be right, it is a variable of this process's environment that is missing.
+    """
 
     path: str
     wrong: str
     mend: str
     connection: str | None = None
+    environment: bool = False
 
     def __str__(self) -> str:
         return f"{self.path}: {self.wrong}: {self.mend}"
@@ -201,7 +205,9 @@ class Structurer:
     def _secret_of_env(self, name: str, path: str) -> Any:
         text = os.environ.get(name)
         if text is None:
-            return self.wrong(path, f"environment variable {name} is not set", "set it, or use { file = ... }")
+            wrong, mend = f"environment variable {name} is not set", "set it, or use { file = ... }"
+            self.problems.append(Problem(path, wrong, mend, self.connection, environment=True))
+            return _FAILED
         return self._checked(text, path, f"environment variable {name}")
 
     def _secret_of_file(self, file: Path, name: str, path: str) -> Any:

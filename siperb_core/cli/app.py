@@ -1,0 +1,57 @@
+"""The tree of commands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from cyclopts import App, CycloptsError
+from cyclopts.exceptions import UnknownCommandError
+
+from siperb_core.cli.output import FINE, USAGE, CommandError
+
+app = App(
+    name="siperb",
+    help="A gateway that puts WebRTC softphones in front of any SIP PBX or carrier.",
+    version=lambda: version("siperb-core"),
+    version_flags=["--version"],
+)
+
+# Commands are imported when they are called: `siperb route` does not pay for `siperb run`.
+for _path in (
+    "siperb_core.cli.running:run",
+    "siperb_core.cli.running:demo",
+    "siperb_core.cli.configuration:check",
+    "siperb_core.cli.configuration:route",
+    "siperb_core.cli.configuration:plugins",
+    "siperb_core.cli.running:reload",
+):
+    app.command(_path, name=_path.partition(":")[2])
+
+show = App(name="show", help="State of the running gateway.")
+for _what in ("connections", "registrations", "calls", "devices", "plugins", "issues"):
+    show.command(f"siperb_core.cli.show:{_what}", name=_what)
+app.command(show)
+
+connection = App(name="connection", help="Edit connections in the configuration file and apply the change live.")
+for _what in ("add", "edit", "enable", "disable", "remove", "reload"):
+    connection.command(f"siperb_core.cli.connection:{_what}", name=_what)
+connection.command("siperb_core.cli.connection:probe", name="test")
+app.command(connection)
+
+device = App(name="device", help="Edit softphones in the configuration file and apply the change live.")
+for _what in ("add", "remove", "link"):
+    device.command(f"siperb_core.cli.device:{_what}", name=_what)
+app.command(device)
+
+
+def run(words: Sequence[str]) -> int:
+    """Parse and run. Raises CommandError for a command line that cannot be understood."""
+    try:
+        result = app(list(words), exit_on_error=False, print_error=False, result_action="return_value")
+    except UnknownCommandError as error:
+        unknown = " ".join(words)[:80]
+        raise CommandError(f'"{unknown}" is not a command: siperb --help lists them', USAGE) from error
+    except CycloptsError as error:
+        raise CommandError(f"{' '.join(str(error).split()).rstrip('.')}: --help says how", USAGE) from error
+    return result if isinstance(result, int) else FINE
