@@ -104,7 +104,7 @@ class InviteClient(ClientTransaction):
             out.append(ResponseReceived(self, message))
             if self._cancel_wanted:
                 self._send_cancel(now, out)
-        elif event == SUCCESS or event == FAILURE:
+        elif event in (SUCCESS, FAILURE):
             self._on_final(event, message, now, out)
         elif event == TIMER_A:
             out.append(Send(self.flow, self.request, self))
@@ -125,7 +125,7 @@ class InviteClient(ClientTransaction):
                 self._layer.wheel.postpone(timer, now + self._layer.timers.timer_c)
             if not self.final:
                 out.append(ResponseReceived(self, message))
-        elif event == SUCCESS or event == FAILURE:
+        elif event in (SUCCESS, FAILURE):
             self._on_final(event, message, now, out)
         elif event == CANCEL:
             self._send_cancel(now, out)
@@ -260,7 +260,7 @@ class NonInviteClient(ClientTransaction):
 
     def _trying(self, event: str, message: Message | None, now: float, out: list[Effect]) -> None:
         """Trying, section 17.1.2.2: sent again after T1, 2*T1, 4*T1, ... at most T2."""
-        if event == SUCCESS or event == FAILURE:
+        if event in (SUCCESS, FAILURE):
             self._on_final(message, now, out)
         elif event == PROVISIONAL:
             assert message is not None
@@ -278,7 +278,7 @@ class NonInviteClient(ClientTransaction):
 
     def _proceeding(self, event: str, message: Message | None, now: float, out: list[Effect]) -> None:
         """Proceeding, section 17.1.2.2: sent again every T2."""
-        if event == SUCCESS or event == FAILURE:
+        if event in (SUCCESS, FAILURE):
             self._on_final(message, now, out)
         elif event == PROVISIONAL:
             assert message is not None

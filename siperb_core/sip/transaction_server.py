@@ -174,7 +174,7 @@ class NonInviteServer(ServerTransaction):
 
     def _trying(self, event: str, message: Message | None, now: float, out: list[Effect]) -> None:
         """Trying, section 17.2.2: retransmitted requests are absorbed; there is nothing to answer them with."""
-        if event == SUCCESS or event == FAILURE:
+        if event in (SUCCESS, FAILURE):
             self._on_final(message, now, out)
         elif event == PROVISIONAL:
             assert message is not None
@@ -188,7 +188,7 @@ class NonInviteServer(ServerTransaction):
 
     def _proceeding(self, event: str, message: Message | None, now: float, out: list[Effect]) -> None:
         """Proceeding, section 17.2.2: a retransmitted request gets the latest provisional response again."""
-        if event == SUCCESS or event == FAILURE:
+        if event in (SUCCESS, FAILURE):
             self._on_final(message, now, out)
         elif event == PROVISIONAL:
             assert message is not None
