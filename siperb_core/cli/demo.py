@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import secrets
 import signal
@@ -15,6 +16,7 @@ import attrs
 import trio
 
 from siperb_core.gateway import Gateway
+from siperb_core.process import configure_log
 from siperb_core.testing.pbx import PbxSettings, open_pbx
 
 HOST = "127.0.0.1"
@@ -109,6 +111,7 @@ class DemoPorts:
 
 async def demo(port_base: int = 8000, *, as_json: bool = False, directory: Path | None = None) -> int:
     """Run until SIGINT or SIGTERM. Raises OSError with the port in its text where one is taken."""
+    configure_log(logging.WARNING)
     ports = DemoPorts(port_base)
     folder = directory or Path("var") / f"demo-{port_base}"
     folder.mkdir(parents=True, exist_ok=True)
