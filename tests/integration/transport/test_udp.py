@@ -83,7 +83,7 @@ async def test_garbage_and_a_failing_receiver_do_not_hurt(inbox: Inbox) -> None:
     class Failing(Inbox):
         def received(self, data: bytes, flow: object) -> None:
             super().received(data, flow)
-            if data != MESSAGE:
+            if data == b"what the receiver fails at":
                 raise ValueError("a bug in the receiver")
 
     failing = Failing()
@@ -93,6 +93,7 @@ async def test_garbage_and_a_failing_receiver_do_not_hurt(inbox: Inbox) -> None:
             for _ in range(300):
                 await sock.sendto(chance.randbytes(chance.randrange(0, 1500)), listener.local)
             await sock.sendto(os.urandom(65_507), listener.local)
+            await sock.sendto(b"what the receiver fails at", listener.local)
             await sock.sendto(MESSAGE, listener.local)
             while (await failing.message())[0] != MESSAGE:
                 pass
