@@ -251,7 +251,11 @@ class TransactionLayer:
     def flow_failed(self, flow: Flow, now: float) -> list[Effect]:
         """A flow is gone, and with it all transactions on it."""
         out: list[Effect] = []
-        for transaction in list(self._by_flow.get(flow, ())):
+        if flow.reliable:
+            failed = list(self._by_flow.get(flow, ()))
+        else:
+            failed = [transaction for transaction in self._all() if transaction.flow == flow]
+        for transaction in failed:
             transaction.handle(TRANSPORT_ERROR, None, now, out)
         return out
 
@@ -273,10 +277,11 @@ class TransactionLayer:
             if isinstance(transaction, ServerTransaction) and transaction.original is not None:
                 del self._originals[transaction.original]
         flow = transaction.flow
-        others = self._by_flow[flow]
-        others.pop(transaction, None)
-        if not others:
-            del self._by_flow[flow]
+        if flow.reliable:
+            others = self._by_flow[flow]
+            del others[transaction]
+            if not others:
+                del self._by_flow[flow]
 
     def _begin_client(
         self, transaction: InviteClient | NonInviteClient, now: float, out: list[Effect]
@@ -287,12 +292,13 @@ class TransactionLayer:
         return transaction
 
     def _remember_flow(self, transaction: Transaction) -> None:
+        """Connections end all the time, by the thousand at once; UDP flows hardly ever, so those are searched for."""
         flow = transaction.flow
-        others = self._by_flow.get(flow)
-        if others is None:
-            self._by_flow[flow] = {transaction: None}
-        else:
-            others[transaction] = None
+        if flow.reliable:
+            self._by_flow.setdefault(flow, {})[transaction] = None
+
+    def _all(self) -> list[Transaction]:
+        return [*self._clients.values(), *self._servers.values()]
 
 
 def _server_key(message: Message, via: Via, flow: Flow, method: str) -> tuple[Any, ...]:
@@ -319,11 +325,20 @@ def _original_key(request: Message) -> tuple[Any, ...] | None:
 def _note_source(message: Message, via: Via, flow: Flow) -> None:
     """Write the source into the top Via where it says something new (section 18.2.1, RFC 3581 section 4)."""
     host, port = flow.remote
-    noted = via
-    if via.host != host or via.param("received") is not None:
-        noted = noted.with_param("received", host)
-    if via.param("rport") is not None:
-        noted = noted.with_param("rport", str(port)).with_param("received", host)
-    if noted is not via:
+    params = []
+    asked = False
+    new = via.host != host
+    for name, value in via.params:
+        match name.lower():
+            case "rport":
+                asked = new = True
+            case "received":
+                new = True
+            case _:
+                params.append((name, value))
+    if new:
+        if asked:
+            params.append(("rport", str(port)))
+        params.append(("received", host))
         message.pop_first("Via")
-        message.prepend("Via", str(noted))
+        message.prepend("Via", str(Via(via.protocol, via.host, via.port, tuple(params))))
