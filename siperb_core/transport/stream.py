@@ -246,7 +246,10 @@ class StreamListener:
             if self._shared.get(key) is flow:
                 del self._shared[key]
             if known:
-                self._receiver.closed(flow, flow.ended or reason)
+                try:
+                    self._receiver.closed(flow, flow.ended or reason)
+                except Exception:  # the other connections are not to pay for it
+                    log.exception("transport.receiver_failed", transport=self.transport, source=flow.remote[0])
 
     async def sweep(self) -> None:
         """One timer for all connections."""

@@ -248,7 +248,10 @@ class WebSocketListener:
             flow.end(reason)
             self._flows.discard(flow)
             if opened:
-                self._receiver.closed(flow, flow.ended or reason)
+                try:
+                    self._receiver.closed(flow, flow.ended or reason)
+                except Exception:  # the other connections are not to pay for it
+                    log.exception("transport.receiver_failed", transport=self.transport, source=flow.remote[0])
 
     async def sweep(self) -> None:
         """One timer for all connections."""

@@ -283,3 +283,19 @@ async def test_garbage_instead_of_a_tls_handshake(
                 except trio.BrokenResourceError:
                     pass
         assert inbox.empty  # nobody knew these flows, so nobody is told of their end
+
+
+async def test_a_receiver_that_fails_at_the_end_of_one_flow_keeps_the_others() -> None:
+    class Failing(Inbox):
+        def closed(self, flow: Any, reason: str) -> None:
+            super().closed(flow, reason)
+            raise ValueError("a bug in the receiver")
+
+    inbox = Failing()
+    async with listening(TCP, inbox) as listener, await trio.open_tcp_stream(*listener.local) as good:
+        async with await trio.open_tcp_stream(*listener.local) as bad:
+            await bad.send_all(MESSAGE)
+            _, flow = await inbox.message()
+        assert (await inbox.end())[0] is flow
+        await good.send_all(MESSAGE)
+        assert (await inbox.message())[0] == MESSAGE

@@ -446,3 +446,19 @@ async def test_wss_without_a_usable_certificate_is_said_clearly(inbox: Inbox, tm
         with pytest.RaisesGroup(pytest.RaisesExc(OSError, match=message)):
             async with listening(WebSocketTransport("wss"), inbox, certificate=files[0], key=files[1]):
                 pass
+
+
+async def test_a_receiver_that_fails_at_the_end_of_one_flow_keeps_the_others() -> None:
+    class Failing(Inbox):
+        def closed(self, flow: Any, reason: str) -> None:
+            super().closed(flow, reason)
+            raise ValueError("a bug in the receiver")
+
+    inbox = Failing()
+    async with listening(WS, inbox) as listener, raw_phone(listener) as good:
+        async with raw_phone(listener) as bad:
+            await bad.send_all(frame(MESSAGE))
+            _, flow = await inbox.message()
+        assert (await inbox.end())[0] is flow
+        await good.send_all(frame(MESSAGE))
+        assert (await inbox.message())[0] == MESSAGE
