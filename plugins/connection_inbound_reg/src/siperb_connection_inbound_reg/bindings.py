@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any
-
-import trio
 
 from siperb_core import Source
 from siperb_core.sip import Message
@@ -21,14 +19,16 @@ Address = tuple[str, int, str]
 
 
 class Bindings:
-    """Where the PBX is. `changed` is set by every REGISTER. Times are seconds since the epoch."""
+    """Where the PBX is. `changed` is called after every REGISTER that changes something. Times are seconds since the
+    epoch.
+    """
 
     def __init__(self, aor: str, memory: MutableMapping[str, Any]) -> None:
         self._aor = aor
         self._memory = memory
         self._registrar = Registrar(max_bindings=_MOST)
         self._sources: dict[str, Address] = {}
-        self.changed = trio.Event()
+        self.changed: Callable[[], None] = lambda: None
         self._registrar.restore(self._remembered())
 
     def _remembered(self) -> Iterator[Binding]:
@@ -51,7 +51,7 @@ class Bindings:
                 self._sources[change.binding.contact] = (source.host, source.port, source.transport)
         if result.changed:
             self._remember()
-            self.changed.set()
+            self.changed()
         return result.response
 
     def expire(self, now: float) -> bool:

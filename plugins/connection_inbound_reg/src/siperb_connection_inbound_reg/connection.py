@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import attrs
-import trio
 
 from siperb_connection_inbound_reg.bindings import Bindings
-from siperb_connection_inbound_reg.snippets import gateway_address, snippets
 from siperb_core import (
     Claim,
     Connection,
@@ -28,6 +26,9 @@ from siperb_core.entries.model import GatewayConfig, Secret
 from siperb_core.entries.networks import allowed
 from siperb_core.entries.peer import escape_user
 from siperb_core.sip import Message, ParseError, parse_uri
+
+if TYPE_CHECKING:
+    import trio
 
 _PASSWORD_OCTETS = 24
 _USERNAME = re.compile(r'\busername="([^"\\]{1,256})"')
@@ -135,6 +136,8 @@ class InboundRegistration:
 
     def instructions(self, name: str, config: InboundSettings, gateway: GatewayConfig) -> str:
         """The host to register to, and snippets for Asterisk and FreeSWITCH."""
+        from siperb_connection_inbound_reg.snippets import gateway_address, snippets
+
         host, port, transport = gateway_address(gateway)
         head = f"host={host}\nport={port}\ntransport={transport}\ndomain={gateway.gateway.domain}\n\n"
         return head + snippets(name, config.username, config.password.reveal(), gateway)
@@ -146,12 +149,15 @@ class InboundRegistration:
         self, ctx: EntryContext, config: InboundSettings, *, task_status: trio.TaskStatus[Connection]
     ) -> None:
         """Loaded at once, with the bindings of before a restart; then watch them expire."""
+        import trio  # not at the top: what only reads settings, `siperb route` say, need not wait for it
+
         live = LiveRegistrar(ctx, config)
         live.report()
         task_status.started(live)
         while True:
             deadline = live.bindings.next_expiry
-            changed = live.bindings.changed = trio.Event()
+            changed = trio.Event()
+            live.bindings.changed = changed.set
             with trio.move_on_after(float("inf") if deadline is None else max(0.0, deadline - ctx.now())):
                 await changed.wait()
             if live.bindings.expire(ctx.now()):

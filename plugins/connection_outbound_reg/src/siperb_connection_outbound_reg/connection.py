@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
-import trio
 
 from siperb_core import (
     Claim,
@@ -26,6 +25,9 @@ from siperb_core.entries.networks import allowed
 from siperb_core.entries.peer import PeerSettings, with_port
 from siperb_core.sip import Message, parse_uri
 from siperb_core.sip import registration as machine
+
+if TYPE_CHECKING:
+    import trio
 
 _DEFAULT_PORT = {"udp": 5060, "tcp": 5060, "tls": 5061}
 _UNREGISTER_SECONDS = 5.0
@@ -149,6 +151,8 @@ class _Driver:
         return await self._until_registered(self._client.tick)
 
     async def _sleep(self) -> None:
+        import trio  # not at the top: what only reads settings, `siperb route` say, need not wait for it
+
         await trio.sleep(max(0.0, self._wake_at - self._ctx.now()))
 
     async def _until_registered(self, step: Callable[[float], list[machine.RegistrationEffect]]) -> machine.Registered:
@@ -207,6 +211,8 @@ class _Driver:
         """
         if self._client.expires_at is None:
             return
+        import trio
+
         with trio.move_on_after(_UNREGISTER_SECONDS, shield=True):
             effects = self._client.stop(self._ctx.now())
             while effects and isinstance(effects[0], machine.SendRegister):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
-import trio
 
 from siperb_core import (
     Claim,
@@ -21,6 +20,9 @@ from siperb_core import (
 from siperb_core.entries.networks import allowed
 from siperb_core.entries.peer import PeerSettings, with_port
 from siperb_core.sip import Message, parse_uri
+
+if TYPE_CHECKING:
+    import trio
 
 
 @attrs.frozen(kw_only=True)
@@ -99,5 +101,7 @@ class OutboundTrunk:
         self, ctx: EntryContext, config: TrunkSettings, *, task_status: trio.TaskStatus[Connection]
     ) -> None:
         """Loaded at once: there is nothing to set up and nothing to keep up."""
+        import trio  # not at the top: what only reads settings, `siperb route` say, need not wait for it
+
         task_status.started(LiveTrunk(ctx, config))
         await trio.sleep_forever()
