@@ -20,7 +20,7 @@ from siperb_core.admission import Admission
 from siperb_core.calls import CallMedia, Calls
 from siperb_core.calls.media import new_session_id, new_ssrc
 from siperb_core.defaults.devices import ConfiguredDevices
-from siperb_core.entries.contract import ConnectionNotReady, Target
+from siperb_core.entries.contract import ConnectionNotReady, Credentials, Target
 from siperb_core.entries.lifecycle import Entries, LoadedConnection
 from siperb_core.entries.model import Device, Entry, GatewayConfig, Listen, routes_of
 from siperb_core.entries.source import LoadResult, load
@@ -83,6 +83,7 @@ class Gateway:
         self._devices = ConfiguredDevices()
         self._nursery: trio.Nursery
         self._secret = b""
+        self._tls_of: dict[tuple[str, int], TlsOptions] = {}
 
     # ---- life
 
@@ -106,6 +107,9 @@ class Gateway:
                 await nursery.start(self.operations.serve)
                 for name, service in self.plugins.services():
                     await nursery.start(self._serve, name, service)
+                self.softphones.restore()
+                for dialog in self.store.load_dialogs():
+                    self.calls.restore(dialog.id, dialog.data)
                 self.started_at = self.now()
                 log.info("gateway.started", domain=settings.domain, plugins=len(self.plugins.infos))
                 task_status.started()
@@ -166,7 +170,7 @@ class Gateway:
         if "secret" not in memory:
             memory["secret"] = secrets.token_hex(32)
         self._secret = bytes.fromhex(memory["secret"])
-        # MD5 stands last: JsSIP and SIP.js know nothing else and keep the last challenge alone, while who knows RFC 8760
+        # MD5 stands last: JsSIP and SIP.js know nothing else and keep only the last challenge, while who knows RFC 8760
         # takes the topmost (section 2.4).
         digest = DigestServer(config.gateway.domain, self._secret, algorithms=("SHA-256", "MD5"))
         self.signalling = Signalling()
@@ -274,10 +278,17 @@ class Gateway:
             await self._listen(Listen(transport, ("::" if v6 else "0.0.0.0", 0)))
 
     def _open_flow(self, transport: str, host: str, port: int, tls: TlsOptions | None = None) -> Flow | None:
+        if tls is not None:
+            self._tls_of[host, port] = tls
         for listener in self.listeners.get(transport, ()):
             if (":" in listener.local[0]) == (":" in host):
                 return listener.flow_to(host, port, tls)
         return None
+
+    def credentials(self, connection: str) -> Credentials | None:
+        """What a connection shows when its PBX challenges a request."""
+        loaded = self.entries.get(connection)
+        return None if loaded is None else loaded.connection.credentials
 
     def leg_flow(self, leg: Leg) -> Flow | None:
         """The flow that reaches this leg now."""
@@ -286,9 +297,13 @@ class Gateway:
                 return leg.flow
             return self.softphones.flow_of(leg.device)
         flow = leg.flow
-        if flow is not None and flow.transport in _CONNECTED:
-            return self._open_flow(flow.transport, *flow.remote)
-        return flow
+        if flow is None:
+            return None if leg.address is None else self._reopened(*leg.address)
+        return self._reopened(flow.transport, *flow.remote) if flow.transport in _CONNECTED else flow
+
+    def _reopened(self, transport: str, host: str, port: int) -> Flow | None:
+        """The way to an address that was reached before, with the security it was reached with."""
+        return self._open_flow(transport, host, port, self._tls_of.get((host, port)))
 
     def contact(self, token: str, flow: Flow) -> str:
         """Our Contact on a flow."""
@@ -343,7 +358,9 @@ class Gateway:
         return self.plugins.device_secret(name)
 
     def registration_event(self, event: RegistrationEvent) -> None:
-        """Tell the plugins of a binding."""
+        """Tell the plugins of a binding, and the calls that a softphone is back."""
+        if event.what == "added":
+            self.calls.on_registered(event.device)
         self.plugins.registration_event(event)
 
     def loaded(self) -> list[LoadedConnection]:

@@ -137,6 +137,14 @@ class Softphones:
         """Drop what has run out."""
         self._publish(self._registrar.expire(self._host.now()))
 
+    def restore(self) -> None:
+        """Know the bindings of before a restart; their flows are gone, and each phone that is back replaces its own."""
+        stored = self._host.store.load_bindings(self._host.now())
+        self._registrar.restore(
+            Binding(aor=item.aor, expires_at=item.expires, **{**item.data, "path": tuple(item.data["path"])})
+            for item in stored
+        )
+
     # ---- where is this device?
 
     def bindings(self, device: str) -> list[Binding]:

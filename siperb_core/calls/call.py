@@ -1,131 +1,75 @@
-"""A call: one request from outside any dialog, the branches it is forked to, and the dialogs that come of it.
+"""A call that is alive: its dialogs, its media, and what both sides say in it.
 
-The class serves every method that is forwarded - an INVITE with media, a SUBSCRIBE that opens a dialog, a MESSAGE that
-opens none - since to a proxy they differ in little (RFC 3261 section 16).
+The class serves every method that opens a dialog - an INVITE with media, a SUBSCRIBE without - since to a proxy they
+differ in little (RFC 3261 section 16). How a call comes about is in `siperb_core.calls.setup`.
 """
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Any, Literal
 
-import attrs
 import structlog
 
 from siperb_core.calls.host import CallHost
 from siperb_core.calls.in_dialog import DialogRequest, OwnRequest
-from siperb_core.calls.media import NO_MEDIA, CallMedia, Origin, is_sdp
+from siperb_core.calls.media import CallMedia, Origin, is_sdp
 from siperb_core.calls.record import CallRecord
-from siperb_core.calls.sender import Sender
 from siperb_core.entries.contract import Credentials
-from siperb_core.entries.model import Entry
 from siperb_core.events import CallEvent
 from siperb_core.sdp import SdpError
-from siperb_core.sip import Flow, Message, response_to
-from siperb_core.sip.dialog import (
-    Dialog,
-    Leg,
-    Side,
-    carry_request,
-    carry_response,
-    other,
-    own_ack,
-    own_request,
-    untagged,
-)
-from siperb_core.sip.proxy import COMPLETED_ELSEWHERE, ResponseContext
+from siperb_core.sip import Message
+from siperb_core.sip.dialog import Dialog, Leg, Side, carry_request, other, own_request
 from siperb_core.sip.transaction import ServerTransaction
 
 log = structlog.get_logger()
 
-DIALOG_METHODS = frozenset({"INVITE", "SUBSCRIBE", "REFER"})
 CLIENT_BRANCH = "client"
 """Name of the softphone's branch in a call that a softphone makes: there is only one."""
 
 
-class Destinations(Protocol):
-    """Where a request may go (`siperb_core.calls.destinations`)."""
-
-    def start(self) -> None:
-        """Start the first branches of the call, or `finish` it."""
-
-    def next_after(self, status: int) -> bool:
-        """Whether the answer of all branches so far is no last word, and another branch has been started."""
-
-
-class Branch(Sender):
-    """One destination of the request."""
-
-    def __init__(self, call: Call, name: str, leg: Leg, flow: Flow, credentials: Credentials | None) -> None:
-        super().__init__(call.host.signalling, leg, flow, credentials)
-        self.call = call
-        self.name = name
-
-    def responded(self, response: Message) -> None:
-        """Pass it to the call."""
-        if response.status == 100:
-            return
-        if response.status < 200:
-            self.call.on_provisional(self, response)
-        elif response.status < 300:
-            self.call.on_success(self, response)
-        else:
-            self.call.on_final(self, response)
-
-    def failed(self, status: int) -> None:
-        """Count it as the answer RFC 3261 section 16.8 and 16.9 say."""
-        self.call.on_final(self, response_to(self.call.request, status))
-
-
 class Call:
-    """One forwarded request and all that belongs to it. `token` is the user part of our Contacts, on every leg."""
+    """All that belongs to one Call-ID of one caller. `token` is the user part of our Contacts, on every leg."""
 
     def __init__(
-        self,
-        host: CallHost,
-        transaction: ServerTransaction,
-        direction: Literal["outbound", "inbound"],
-        *,
-        user: str,
-        device: str,
-        on_over: Callable[[Call], None],
+        self, host: CallHost, token: str, method: str, record: CallRecord, on_over: Callable[[Call], None]
     ) -> None:
-        request = transaction.request
         self.host = host
-        self.server: ServerTransaction | None = transaction
-        self.request = request
-        self.method = request.method
-        self.token = secrets.token_hex(10)
-        self.direction = direction
-        self.entry: Entry | None = None
-        self.credentials: Credentials | None = None
+        self.token = token
+        self.method = method
+        self.record = record
         self.media: CallMedia | None = None
         self.dialogs: dict[str, Dialog] = {}  # by the callee's tag
-        self.record = CallRecord.of(request, direction, user, device, host.now())
-        self.caller = Leg(
-            local=untagged(request.to),
-            remote=untagged(request.from_),
-            contact=host.contact(self.token, transaction.flow),
-            routes=tuple(request.values("Record-Route")),
-            flow=transaction.flow,
-            device=device if direction == "outbound" else "",
-        )
-        self.caller.learn(request)
-        self._on_over = on_over
-        self._context = ResponseContext()
-        self._branches: dict[str, Branch] = {}
-        self._branch_of: dict[str, str] = {}  # callee's tag -> branch
-        self._destinations: Destinations | None = None
-        self._cancelled = False
-        self._answered: Dialog | None = None
-        self._success: Message | None = None
-        self._saved = False
-        self._offer_in_request = bool(request.body)
         self.over = False
-        transaction.context = self
+        self._answered: Dialog | None = None
+        self._branch_of: dict[str, str] = {}  # callee's tag -> the media's branch
+        self._owed_bye: set[Side] = set()
+        self._on_over = on_over
+
+    @classmethod
+    def restored(cls, host: CallHost, token: str, data: dict[str, Any], on_over: Callable[[Call], None]) -> Call:
+        """The call out of `as_json`, after a restart. Its media, if it had any, are gone."""
+        call = cls(host, token, data["method"], CallRecord.from_json(data["record"]), on_over)
+        stored = data["dialog"]
+        dialog = Dialog(
+            call_id=stored["call_id"],
+            caller_tag=stored["caller_tag"],
+            callee_tag=stored["callee_tag"],
+            caller=Leg.from_json(stored["caller"]),
+            callee=Leg.from_json(stored["callee"]),
+            confirmed=True,
+        )
+        call.dialogs[dialog.callee_tag] = call._answered = dialog
+        if data["bridged"]:
+            call._owed_bye = {"caller", "callee"}
+        return call
 
     # ---- who is who
+
+    @property
+    def direction(self) -> Literal["outbound", "inbound"]:
+        """`outbound`: a softphone calls."""
+        return self.record.direction
 
     @property
     def client_side(self) -> Side:
@@ -141,204 +85,16 @@ class Call:
         """Answered and not over."""
         return self._answered is not None and not self.over
 
-    # ---- where it goes
-
-    def start(self, destinations: Destinations) -> None:
-        """Send the request on."""
-        self._destinations = destinations
-        destinations.start()
-
-    def start_branch(
-        self, leg: Leg, flow: Flow, message: Message, *, name: str = "", credentials: Credentials | None = None
-    ) -> None:
-        """Send the request to one destination."""
-        branch = Branch(self, name or f"{len(self._branches)}", leg, flow, credentials)
-        self.credentials = credentials
-        self._context.add(branch.name)
-        self._branches[branch.name] = branch
-        branch.send(message)
-
     @property
     def answered(self) -> bool:
         """A 2xx has been chosen."""
         return self._answered is not None
 
-    def open_media(self, client: Flow | None, peer: Flow | None) -> bool:
-        """Get ports and a worker for the call, where its media are bridged; False when it had to be refused."""
-        if self.method != "INVITE" or self.entry is None or client is None or peer is None:
-            return True
-        if self.media is not None:
-            self.media.close()
-        try:
-            self.media = self.host.open_media(self.entry, self.request.call_id, client, peer)
-        except NO_MEDIA as error:
-            self._refuse_media(error)
-            return False
-        if self.media is not None:
-            self.media.on_dead = self._media_dead
-        return True
-
-    def _media_dead(self, cause: str) -> None:
-        if self.established:
-            self.end(cause)
-
-    def map_offer(self, message: Message, origin: Origin, branch: str) -> bool:
-        """Put the other leg's offer into a request that has one; False when it had to be refused."""
-        if self.media is None or not is_sdp(message):
-            return True
-        try:
-            message.set_body(self.media.offer(origin, branch, message.body), "application/sdp")
-        except SdpError as error:
-            self._refuse_sdp(error)
-            return False
-        except NO_MEDIA as error:
-            self._refuse_media(error)
-            return False
-        return True
-
-    def _map_response(self, branch: Branch, response: Message) -> bytes | None:
-        """The SDP of a response as the caller gets it; None where there is none. Raises `SdpError`, `NO_MEDIA`."""
-        if self.media is None or not is_sdp(response):
-            return None
-        origin = self.origin("callee")
-        name = branch.name if self.direction == "inbound" else CLIENT_BRANCH
-        if self._offer_in_request:
-            return self.media.answer(origin, name, response.body)
-        return self.media.offer(origin, name, response.body)
-
-    def on_provisional(self, branch: Branch, response: Message) -> None:
-        """101 to 199: an early dialog perhaps, early media perhaps."""
-        if self.server is None or self.server.final or self._answered is not None:
-            return
-        self._dialog(branch, response)
-        try:
-            sdp = self._map_response(branch, response)
-        except SdpError as error:
-            log.info("sdp.early_answer_refused", call_id=self.request.call_id, reason=error.reason)
-            return
-        self._forward(response, sdp)
-        if self.record.state == "calling":
-            self.record.state = "ringing"
-            self.announce("ringing")
-
-    def on_success(self, branch: Branch, response: Message) -> None:
-        """2xx: the first wins, the other branches are cancelled; one that comes too late is ended."""
-        if self.method != "INVITE":
-            self._on_other_success(branch, response)
-            return
-        dialog = self._dialog(branch, response)
-        if dialog is None:
-            return
-        if self._answered is not None or self.server is None or self.over:
-            if dialog is self._answered and not self.over:
-                # The callee has not seen the ACK: the caller, seeing the 2xx again, repeats it (section 16.7 step 5).
-                self._send_success()
-            else:
-                self._end_late(dialog, branch)
-            return
-        try:
-            sdp = self._map_response(branch, response)
-        except SdpError as error:
-            self._end_late(dialog, branch)
-            self._cancel_branches(except_=branch)
-            self._refuse_sdp(error)
-            return
-        self._answered = dialog
-        dialog.confirmed = True
-        self._context.final(branch.name, response)
-        self._cancel_branches(except_=branch, reason=COMPLETED_ELSEWHERE)
-        if self.direction == "inbound":
-            self.record.device = dialog.callee.device
-        self.record.answer(self.host.now())
-        self.announce("answered")
-        self._keep(self._carried(response, sdp))
-
-    def _keep(self, success: Message) -> None:
-        """The 2xx leaves when the dialog is on disk."""
-        self._success = success
-        self.host.save_dialog(self.token, self.as_json(), self._send_success_first)
-
-    def _send_success_first(self) -> None:
-        self._saved = True
-        self._send_success()
-
-    def _send_success(self) -> None:
-        if self._saved and self.server is not None and self._success is not None:
-            self.host.signalling.respond(self.server, self._success.copy())
-
-    def _on_other_success(self, branch: Branch, response: Message) -> None:
-        self._context.final(branch.name, response)
-        if self.server is None or self.server.final:
-            return
-        dialog = self._dialog(branch, response) if self.method in DIALOG_METHODS else None
-        carried = self._carried(response, None)
-        if dialog is None:
-            self.host.signalling.respond(self.server, carried)
-            self._over("answered")
-            return
-        dialog.confirmed = True
-        self._answered = dialog
-        self._keep(carried)
-
-    def on_final(self, branch: Branch, response: Message) -> None:
-        """A branch has failed."""
-        self._final(branch.name, response)
-
-    def _final(self, name: str, response: Message) -> None:
-        self._context.final(name, response)
-        if self.media is not None and self.direction == "inbound":
-            self.media.drop_branch(name)
-        if self._answered is not None or self.over:
-            return
-        if response.status >= 600:
-            self._cancel_branches()
-        if self._context.open:
-            return
-        if not self._cancelled and self._destinations is not None and self._destinations.next_after(response.status):
-            return
-        self.finish()
-
-    def failed_without_branch(self, status: int, reason: str) -> None:
-        """A destination that could not even be tried counts as if it had answered this."""
-        self._context.finals.append(response_to(self.request, status, reason))
-
-    def finish(self) -> None:
-        """Nothing is left to try: send the best answer back (section 16.7 step 6)."""
-        best = self._context.best()
-        if self.over or self.server is None:
-            return
-        if best is None:
-            self.refuse(480, "Temporarily Unavailable")
-            return
-        carried = carry_response(best, self.request, self.caller.contact)
-        if best.status in (401, 407):
-            # The challenge is between the gateway and the PBX; a softphone has no credentials for it.
-            carried = response_to(self.request, 403, "PBX Refused Credentials", to_tag=best.to_tag)
-        elif best.status == 503 and best.get("Retry-After") is None:
-            carried = response_to(self.request, 503, best.reason, to_tag=best.to_tag or secrets.token_hex(5))
-        if not carried.to_tag:
-            carried.set("To", f"{self.request.get('To')};tag={secrets.token_hex(5)}")
-        self.host.signalling.respond(self.server, carried)
-        self._over(f"{carried.status} {carried.reason}")
-
-    def on_cancel(self, transaction: ServerTransaction, cancel: Message) -> None:
-        """The caller gave up."""
-        self.give_up(cancel.get("Reason") or "")
-
-    def give_up(self, reason: str = "") -> None:
-        """CANCEL what is still ringing; the branches' 487 then ends the call."""
-        if self.over or self._answered is not None or self.server is None:
-            return
-        self._cancelled = True
-        self._cancel_branches(reason=reason)
-        if not self._context.open:
-            self.refuse(487, "Request Terminated")
-
-    def _cancel_branches(self, except_: Branch | None = None, reason: str = "") -> None:
-        for name in list(self._context.open):
-            branch = self._branches.get(name)
-            if branch is not None and branch is not except_ and branch.transaction is not None:
-                self.host.signalling.cancel(branch.transaction, reason)
+    def credentials_for(self, side: Side) -> Callable[[], Credentials | None]:
+        """What answers a challenge of this side: the connection's credentials for the PBX, nothing for a softphone."""
+        if side == self.client_side:
+            return lambda: None
+        return lambda: self.host.credentials(self.record.connection)
 
     # ---- in the dialog
 
@@ -354,25 +110,19 @@ class Call:
         """A request inside a dialog, from either side."""
         found = self.find_dialog(request)
         if found is None:
-            if self.method == "SUBSCRIBE" and request.method == "NOTIFY":
-                found = self._dialog_by_notify(request)
-            if found is None:
-                self.host.signalling.refuse(transaction, 481)
-                return
+            found = self.early_dialog(request)
+        if found is None:
+            self.host.signalling.refuse(transaction, 481)
+            return
         dialog, side = found
         from_leg = dialog.leg(side)
         from_leg.learn(request)
         from_leg.flow = transaction.flow
         DialogRequest(self, dialog, side, transaction).start()
 
-    def _dialog_by_notify(self, request: Message) -> tuple[Dialog, Side] | None:
-        """A NOTIFY may come before the 2xx of its SUBSCRIBE (RFC 6665 section 4.4.1)."""
-        branch = next(iter(self._branches.values()), None)
-        if branch is None or request.to_tag != self.request.from_tag:
-            return None
-        dialog = self._new_dialog(branch, request.from_tag)
-        dialog.callee.routes = tuple(request.values("Record-Route"))
-        return dialog, "callee"
+    def early_dialog(self, request: Message) -> tuple[Dialog, Side] | None:
+        """A dialog that this request itself opens; a call that is set up knows of one kind."""
+        return None
 
     def on_ack(self, request: Message) -> None:
         """The ACK of a 2xx: to the other side, with the answer to a delayed offer in it perhaps."""
@@ -409,77 +159,38 @@ class Call:
         """End the call on both sides by ourselves: its media died, its connection is unloaded, the gateway stops."""
         if self.over:
             return
-        log.info("call.ended_by_gateway", call_id=self.request.call_id, cause=cause)
-        if self._answered is None:
-            self._cancel_branches()
-            self.refuse(503, "Call Ended By Gateway")
-            return
+        log.info("call.ended_by_gateway", call_id=self.record.call_id, cause=cause)
         reason = [("Reason", f'SIP ;cause=503 ;text="{cause}"')]
         for dialog in list(self.dialogs.values()):
             for side in ("caller", "callee"):
                 self._send_bye(dialog, side, reason)
         self._over(cause)
 
-    def _end_late(self, dialog: Dialog, branch: Branch) -> None:
-        """A 2xx nobody waits for: acknowledge it, then BYE (section 13.2.2.4, 16.7 step 5)."""
-        self.host.signalling.acknowledge(own_ack(dialog), branch.flow)
-        self._send_bye(dialog, "callee", [("Reason", COMPLETED_ELSEWHERE)])
-        self.dialogs.pop(dialog.callee_tag, None)
+    def end_lost_media(self) -> None:
+        """End a call whose media did not survive a restart, on each side as soon as it can be reached."""
+        cause = "media lost in a restart of the gateway"
+        reason = [("Reason", f'SIP ;cause=503 ;text="{cause}"')]
+        for dialog in self.dialogs.values():
+            for side in list(self._owed_bye):
+                if self.host.leg_flow(dialog.leg(side)) is not None:
+                    self._owed_bye.discard(side)
+                    self._send_bye(dialog, side, reason)
+        if not self._owed_bye:
+            self._over(cause)
+
+    @property
+    def device_owed_bye(self) -> str:
+        """The softphone that does not know yet that the call is over; empty where there is none."""
+        if self._answered is None or self.client_side not in self._owed_bye:
+            return ""
+        return self._answered.leg(self.client_side).device
 
     def _send_bye(self, dialog: Dialog, side: Side, headers: list[tuple[str, str]]) -> None:
         leg = dialog.leg(side)
         flow = self.host.leg_flow(leg)
         if flow is not None:
-            credentials = None if side == self.client_side else self.credentials
-            OwnRequest(self.host.signalling, leg, flow, credentials).send(own_request("BYE", dialog, side, headers))
-
-    # ---- the small print
-
-    def _dialog(self, branch: Branch, response: Message) -> Dialog | None:
-        tag = response.to_tag
-        if not tag or self.method not in DIALOG_METHODS:
-            return None
-        dialog = self.dialogs.get(tag) or self._new_dialog(branch, tag)
-        dialog.callee.learn(response)
-        routes = response.values("Record-Route")
-        if routes and not dialog.confirmed:
-            dialog.callee.routes = tuple(reversed(routes))
-        return dialog
-
-    def _new_dialog(self, branch: Branch, tag: str) -> Dialog:
-        """A leg of its own for every tag: what forked behind the PBX has several targets (section 12.1.2)."""
-        leg = attrs.evolve(branch.leg, routes=())
-        dialog = Dialog(self.request.call_id, self.request.from_tag, tag, self.caller, leg)
-        self.dialogs[tag] = dialog
-        self._branch_of[tag] = branch.name
-        return dialog
-
-    def _carried(self, response: Message, sdp: bytes | None) -> Message:
-        carried = carry_response(response, self.request, self.caller.contact)
-        if sdp is not None:
-            carried.set_body(sdp, "application/sdp")
-        return carried
-
-    def _forward(self, response: Message, sdp: bytes | None) -> None:
-        if self.server is not None:
-            self.host.signalling.respond(self.server, self._carried(response, sdp))
-
-    def refuse(self, status: int, reason: str, *headers: tuple[str, str]) -> None:
-        """Answer the caller with a final response of our own, and end it."""
-        if self.server is not None and not self.server.final:
-            response = response_to(self.request, status, reason, to_tag=secrets.token_hex(5), headers=headers)
-            self.host.signalling.respond(self.server, response)
-        self._over(f"{status} {reason}")
-
-    def _refuse_sdp(self, error: SdpError) -> None:
-        warning = f'{error.warning_code} siperb "{error.warning}"'
-        self.record.diagnosis = error.warning
-        self.refuse(error.status, error.reason, ("Warning", warning))
-
-    def _refuse_media(self, error: Exception) -> None:
-        log.warning("media.unavailable", call_id=self.request.call_id, reason=str(error))
-        self.record.diagnosis = f"no media: {error}"
-        self.refuse(503, "No Media Available", ("Retry-After", "5"))
+            bye = own_request("BYE", dialog, side, headers)
+            OwnRequest(self.host.signalling, leg, flow, self.credentials_for(side)).send(bye)
 
     def _over(self, cause: str) -> None:
         if self.over:
@@ -490,7 +201,7 @@ class Call:
             self.record.diagnosis = self.record.diagnosis or self.media.diagnosis
             self.media.close()
         self.record.end(self.host.now(), cause)
-        if self._saved or self._answered is not None:
+        if self._answered is not None:
             self.host.forget_dialog(self.token)
         self.announce("ended")
         self._on_over(self)
@@ -507,14 +218,18 @@ class Call:
         log.info(f"call.{what}", call_id=record.call_id, connection=record.connection, cause=record.cause or None)
         self.host.announce(event)
 
-    def as_json(self) -> dict[str, object]:
+    def keep(self) -> None:
+        """Write down what a request in the dialog has changed: targets, CSeq numbers."""
+        if self._answered is not None and not self.over:
+            self.host.save_dialog(self.token, self.as_json(), lambda: None)
+
+    def as_json(self) -> dict[str, Any]:
         """What the store keeps, so that requests in the dialog find their way after a restart."""
         dialog = self._answered
         return {
             "method": self.method,
-            "direction": self.direction,
             "bridged": self.media is not None,
-            "record": self.record.as_json(None),
+            "record": self.record.stored(),
             "dialog": dialog
             and {
                 "call_id": dialog.call_id,
@@ -524,6 +239,3 @@ class Call:
                 "callee": dialog.callee.as_json(),
             },
         }
-
-
-__all__ = ["Branch", "Call"]

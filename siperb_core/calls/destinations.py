@@ -7,7 +7,8 @@ from functools import partial
 
 import structlog
 
-from siperb_core.calls.call import CLIENT_BRANCH, Call
+from siperb_core.calls.call import CLIENT_BRANCH
+from siperb_core.calls.setup import CallSetup
 from siperb_core.entries.contract import OutboundCall, OutboundLeg, Refusal
 from siperb_core.entries.lifecycle import LoadedConnection
 from siperb_core.entries.model import Entry
@@ -22,7 +23,7 @@ log = structlog.get_logger()
 class ThroughConnections:
     """A softphone's request: the first connection takes it; the others are for failover, where the entry wants that."""
 
-    def __init__(self, call: Call, candidates: Sequence[LoadedConnection]) -> None:
+    def __init__(self, call: CallSetup, candidates: Sequence[LoadedConnection]) -> None:
         self._call = call
         self._candidates = iter(candidates)
         self._current: Entry | None = None
@@ -85,13 +86,13 @@ class ThroughConnections:
         for header, value in outbound.headers:
             message.set(header, value)
         if call.open_media(call.caller.flow, flow) and call.map_offer(message, "client", CLIENT_BRANCH):
-            call.start_branch(leg, flow, message, credentials=outbound.credentials)
+            call.start_branch(leg, flow, message)
 
 
 class ToSoftphones:
     """A PBX's request: all contacts of the connection's users ring at once."""
 
-    def __init__(self, call: Call, entry: Entry, bindings: Sequence[Binding]) -> None:
+    def __init__(self, call: CallSetup, entry: Entry, bindings: Sequence[Binding]) -> None:
         call.entry = entry
         call.record.connection = entry.name
         self._call = call
@@ -110,7 +111,7 @@ class ToSoftphones:
             message = carry_request(call.request, leg)
             if call.over or not call.map_offer(message, "peer", f"{number}"):
                 return
-            call.start_branch(leg, flow, message, name=f"{number}")
+            call.start_branch(leg, flow, message, f"{number}")
 
     def next_after(self, status: int) -> bool:
         """There is nobody else to ring."""

@@ -12,6 +12,7 @@ from siperb_core.calls.call import Call
 from siperb_core.calls.destinations import ThroughConnections, ToSoftphones
 from siperb_core.calls.host import CallHost
 from siperb_core.calls.record import CallRecord
+from siperb_core.calls.setup import CallSetup
 from siperb_core.entries.lifecycle import LoadedConnection
 from siperb_core.entries.model import Entry
 from siperb_core.sip import Flow, Message, parse_uri
@@ -46,10 +47,26 @@ class Calls:
         call.announce("started")
         call.start(ToSoftphones(call, entry, bindings))
 
-    def _new(self, transaction: ServerTransaction, direction: Any, user: str, device: str) -> Call:
-        call = Call(self._host, transaction, direction, user=user, device=device, on_over=self._over)
+    def _new(self, transaction: ServerTransaction, direction: Any, user: str, device: str) -> CallSetup:
+        call = CallSetup(self._host, transaction, direction, user=user, device=device, on_over=self._over)
         self._calls[call.token] = call
         return call
+
+    def restore(self, token: str, data: dict[str, Any]) -> None:
+        """A dialog that was alive when the gateway went down.
+
+        A bridged call has lost its media: it is ended on the PBX's side at once, on the softphone's when it is back.
+        """
+        call = Call.restored(self._host, token, data, self._over)
+        self._calls[token] = call
+        if data["bridged"]:
+            call.end_lost_media()
+
+    def on_registered(self, device: str) -> None:
+        """A softphone is back: tell it what it missed."""
+        for call in list(self._calls.values()):
+            if call.device_owed_bye == device:
+                call.end_lost_media()
 
     def _over(self, call: Call) -> None:
         if self._calls.pop(call.token, None) is not None and call.method == "INVITE":
@@ -83,7 +100,7 @@ class Calls:
     def on_flow_closed(self, flow: Flow) -> None:
         """A softphone is gone: what it was still dialling is given up."""
         for call in list(self._calls.values()):
-            if call.direction == "outbound" and call.caller.flow == flow and not call.established:
+            if isinstance(call, CallSetup) and call.direction == "outbound" and call.caller.flow == flow:
                 call.give_up()
 
     def active(self) -> list[Call]:

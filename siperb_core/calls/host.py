@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from siperb_core.calls.media import CallMedia
-    from siperb_core.entries.contract import Target
+    from siperb_core.entries.contract import Credentials, Target
     from siperb_core.entries.model import Entry
     from siperb_core.events import CallEvent
     from siperb_core.signalling import Signalling
@@ -29,6 +29,9 @@ class CallHost(Protocol):
 
         At once where the address is known.
         """
+
+    def credentials(self, connection: str) -> Credentials | None:
+        """What a connection shows when its PBX challenges a request."""
 
     def leg_flow(self, leg: Leg) -> Flow | None:
         """The flow that reaches this leg now: its own, or, for a softphone that reconnected, its device's."""

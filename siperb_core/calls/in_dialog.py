@@ -31,8 +31,7 @@ class DialogRequest(Sender):
         leg = dialog.leg(other(side))
         flow = call.host.leg_flow(leg)
         self._reachable = flow is not None
-        credentials = call.credentials if other(side) != call.client_side else None
-        super().__init__(call.host.signalling, leg, flow or server.flow, credentials)
+        super().__init__(call.host.signalling, leg, flow or server.flow, call.credentials_for(other(side)))
         server.context = self
 
     def start(self) -> None:
@@ -92,6 +91,7 @@ class DialogRequest(Sender):
                 self.call.dialog_over(self.dialog, "subscription terminated")
         elif method == "SUBSCRIBE" and status == 481:
             self.call.dialog_over(self.dialog, "subscription unknown")
+        self.call.keep()
 
     def _unreachable(self) -> None:
         """The leg's softphone is gone. Its BYE is then ours to answer, so that the PBX is not kept waiting."""

@@ -46,6 +46,15 @@ class CallRecord:
             started=now,
         )
 
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> CallRecord:
+        """The record out of `stored`."""
+        return cls(**data)
+
+    def stored(self) -> dict[str, Any]:
+        """Every field, for the store."""
+        return attrs.asdict(self)
+
     def answer(self, now: float) -> None:
         """The 2xx has come."""
         self.state = "answered"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 
 from siperb_core.entries.contract import Credentials
 from siperb_core.signalling import Signalling
@@ -18,11 +19,13 @@ _MOST_TRIES = 3
 class Sender:
     """Sends one request to a leg and, when challenged, again with credentials. Subclasses hear of everything else."""
 
-    def __init__(self, signalling: Signalling, leg: Leg, flow: Flow, credentials: Credentials | None) -> None:
+    def __init__(
+        self, signalling: Signalling, leg: Leg, flow: Flow, credentials: Callable[[], Credentials | None]
+    ) -> None:
         self._signalling = signalling
         self.leg = leg
         self.flow = flow
-        self.credentials = credentials
+        self._credentials = credentials
         self.transaction: ClientTransaction | None = None
         self._tries = 0
 
@@ -56,7 +59,6 @@ class Sender:
         """No response: 408 or 503."""
 
     def _answered(self, transaction: ClientTransaction, response: Message) -> bool:
-        credentials = self.credentials
         challenge, answer = (
             ("WWW-Authenticate", "Authorization")
             if response.status == 401
@@ -64,7 +66,10 @@ class Sender:
         )
         challenges = response.get_all(challenge)
         stale = any("stale=true" in value.lower().replace('"', "") for value in challenges)
-        if credentials is None or self._tries >= (_MOST_TRIES if stale else 2):
+        if self._tries >= (_MOST_TRIES if stale else 2):
+            return False
+        credentials = self._credentials()
+        if credentials is None:
             return False
         request = transaction.request.copy()
         value = answer_challenge(

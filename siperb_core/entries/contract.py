@@ -137,6 +137,10 @@ class Connection(Protocol):
     def outbound_leg(self, call: OutboundCall) -> OutboundLeg | Refusal:
         """Say how a call of a softphone leaves through this connection."""
 
+    @property
+    def credentials(self) -> Credentials | None:
+        """What answers the PBX's challenges, to a call or inside one; None where there is nothing to answer with."""
+
     def claims(self, request: Message, source: Source) -> Claim | None:
         """Say whether a request from the PBX's side, outside any dialog, came through this connection.
 

@@ -45,6 +45,8 @@ class Leg:
     invite_cseq: int = 0
     """The CSeq number of the last INVITE sent to this leg: its ACK has the same (section 13.2.2.4)."""
     flow: Flow | None = None
+    address: tuple[str, str, int] | None = None
+    """After a restart, until a flow is known again: transport, host and port of the flow that was."""
     device: str = ""
     """A softphone's leg: the device whose present flow is used when `flow` is gone."""
     authorization: tuple[str, str] | None = None
@@ -85,6 +87,7 @@ class Leg:
             last_cseq=data["last_cseq"],
             invite_cseq=data["invite_cseq"],
             device=data["device"],
+            address=tuple(data["flow"]) if data["flow"] else None,
         )
 
 

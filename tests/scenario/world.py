@@ -64,7 +64,6 @@ class FakeConnection:
             request_uri=f"sip:{call.number}@pbx.example",
             from_uri="sip:200@pbx.example",
             to_uri=f"sip:{call.number}@pbx.example",
-            credentials=self.credentials,
         )
 
     def claims(self, request: Message, source: Source) -> Claim | None:
@@ -135,6 +134,9 @@ class World:
 
     def flow_to(self, target: Target, then: Callable[[Flow | None], None]) -> None:
         then(target.flow)
+
+    def credentials(self, connection: str) -> Credentials | None:
+        return next((item.connection.credentials for item in self.candidates if item.entry.name == connection), None)
 
     def leg_flow(self, leg: Leg) -> Flow | None:
         return None if leg.flow in self.dead else leg.flow

@@ -1,0 +1,370 @@
+"""A call being set up: one request from outside any dialog, and the branches it is forked to (RFC 3261 section 16).
+
+It serves every method that is forwarded; a MESSAGE opens no dialog and is over with its answer.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+import attrs
+import structlog
+
+from siperb_core.calls.call import CLIENT_BRANCH, Call
+from siperb_core.calls.host import CallHost
+from siperb_core.calls.media import NO_MEDIA, Origin, is_sdp
+from siperb_core.calls.record import CallRecord
+from siperb_core.calls.sender import Sender
+from siperb_core.entries.model import Entry
+from siperb_core.sdp import SdpError
+from siperb_core.sip import Flow, Message, response_to
+from siperb_core.sip.dialog import (
+    Dialog,
+    Leg,
+    Side,
+    carry_response,
+    own_ack,
+    untagged,
+)
+from siperb_core.sip.proxy import COMPLETED_ELSEWHERE, ResponseContext
+from siperb_core.sip.transaction import ServerTransaction
+
+log = structlog.get_logger()
+
+DIALOG_METHODS = frozenset({"INVITE", "SUBSCRIBE", "REFER"})
+
+
+class Destinations(Protocol):
+    """Where a request may go (`siperb_core.calls.destinations`)."""
+
+    def start(self) -> None:
+        """Start the first branches of the call, or `finish` it."""
+
+    def next_after(self, status: int) -> bool:
+        """Whether the answer of all branches so far is no last word, and another branch has been started."""
+
+
+class Branch(Sender):
+    """One destination of the request."""
+
+    def __init__(self, call: CallSetup, name: str, leg: Leg, flow: Flow) -> None:
+        super().__init__(call.host.signalling, leg, flow, call.credentials_for("callee"))
+        self.call = call
+        self.name = name
+
+    def responded(self, response: Message) -> None:
+        """Pass it to the call."""
+        if response.status == 100:
+            return
+        if response.status < 200:
+            self.call.on_provisional(self, response)
+        elif response.status < 300:
+            self.call.on_success(self, response)
+        else:
+            self.call.on_final(self, response)
+
+    def failed(self, status: int) -> None:
+        """Count it as the answer RFC 3261 section 16.8 and 16.9 say."""
+        self.call.on_final(self, response_to(self.call.request, status))
+
+
+class CallSetup(Call):
+    """A call from its first request on."""
+
+    def __init__(
+        self,
+        host: CallHost,
+        transaction: ServerTransaction,
+        direction: Literal["outbound", "inbound"],
+        *,
+        user: str,
+        device: str,
+        on_over: Callable[[Call], None],
+    ) -> None:
+        request = transaction.request
+        record = CallRecord.of(request, direction, user, device, host.now())
+        super().__init__(host, secrets.token_hex(10), request.method, record, on_over)
+        self.server = transaction
+        self.request = request
+        self.entry: Entry | None = None
+        self.caller = Leg(
+            local=untagged(request.to),
+            remote=untagged(request.from_),
+            contact=host.contact(self.token, transaction.flow),
+            routes=tuple(request.values("Record-Route")),
+            flow=transaction.flow,
+            device=device if direction == "outbound" else "",
+        )
+        self.caller.learn(request)
+        self._context = ResponseContext()
+        self._branches: dict[str, Branch] = {}
+        self._destinations: Destinations | None = None
+        self._cancelled = False
+        self._success: Message | None = None
+        self._saved = False
+        self._offer_in_request = bool(request.body)
+        transaction.context = self
+
+    # ---- where it goes
+
+    def start(self, destinations: Destinations) -> None:
+        """Send the request on."""
+        self._destinations = destinations
+        destinations.start()
+
+    def start_branch(self, leg: Leg, flow: Flow, message: Message, name: str = "") -> None:
+        """Send the request to one destination."""
+        branch = Branch(self, name or f"{len(self._branches)}", leg, flow)
+        self._context.add(branch.name)
+        self._branches[branch.name] = branch
+        branch.send(message)
+
+    def open_media(self, client: Flow | None, peer: Flow | None) -> bool:
+        """Get ports and a worker for the call, where its media are bridged; False when it had to be refused."""
+        if self.method != "INVITE" or self.entry is None or client is None or peer is None:
+            return True
+        if self.media is not None:
+            self.media.close()
+        try:
+            self.media = self.host.open_media(self.entry, self.request.call_id, client, peer)
+        except NO_MEDIA as error:
+            self._refuse_media(error)
+            return False
+        if self.media is not None:
+            self.media.on_dead = self._media_dead
+        return True
+
+    def _media_dead(self, cause: str) -> None:
+        if self.established:
+            self.end(cause)
+
+    def map_offer(self, message: Message, origin: Origin, branch: str) -> bool:
+        """Put the other leg's offer into a request that has one; False when it had to be refused."""
+        if self.media is None or not is_sdp(message):
+            return True
+        try:
+            message.set_body(self.media.offer(origin, branch, message.body), "application/sdp")
+        except SdpError as error:
+            self._refuse_sdp(error)
+            return False
+        except NO_MEDIA as error:
+            self._refuse_media(error)
+            return False
+        return True
+
+    def _map_response(self, branch: Branch, response: Message) -> bytes | None:
+        """The SDP of a response as the caller gets it; None where there is none. Raises `SdpError`, `NO_MEDIA`."""
+        if self.media is None or not is_sdp(response):
+            return None
+        origin = self.origin("callee")
+        name = branch.name if self.direction == "inbound" else CLIENT_BRANCH
+        if self._offer_in_request:
+            return self.media.answer(origin, name, response.body)
+        return self.media.offer(origin, name, response.body)
+
+    def on_provisional(self, branch: Branch, response: Message) -> None:
+        """101 to 199: an early dialog perhaps, early media perhaps."""
+        if self.server.final or self._answered is not None:
+            return
+        self._dialog(branch, response)
+        try:
+            sdp = self._map_response(branch, response)
+        except SdpError as error:
+            log.info("sdp.early_answer_refused", call_id=self.request.call_id, reason=error.reason)
+            return
+        self.host.signalling.respond(self.server, self._carried(response, sdp))
+        if self.record.state == "calling":
+            self.record.state = "ringing"
+            self.announce("ringing")
+
+    def on_success(self, branch: Branch, response: Message) -> None:
+        """2xx: the first wins, the other branches are cancelled; one that comes too late is ended."""
+        if self.method != "INVITE":
+            self._on_other_success(branch, response)
+            return
+        dialog = self._dialog(branch, response)
+        if dialog is None:
+            return
+        if self._answered is not None or self.over:
+            if dialog is self._answered and not self.over:
+                # The callee has not seen the ACK: the caller, seeing the 2xx again, repeats it (section 16.7 step 5).
+                self._send_success()
+            else:
+                self._end_late(dialog, branch)
+            return
+        try:
+            sdp = self._map_response(branch, response)
+        except SdpError as error:
+            self._end_late(dialog, branch)
+            self._cancel_branches(except_=branch)
+            self._refuse_sdp(error)
+            return
+        self._answered = dialog
+        dialog.confirmed = True
+        self._context.final(branch.name, response)
+        self._cancel_branches(except_=branch, reason=COMPLETED_ELSEWHERE)
+        if self.direction == "inbound":
+            self.record.device = dialog.callee.device
+        self.record.answer(self.host.now())
+        self.announce("answered")
+        self._keep(self._carried(response, sdp))
+
+    def _keep(self, success: Message) -> None:
+        """The 2xx leaves when the dialog is on disk."""
+        self._success = success
+        self.host.save_dialog(self.token, self.as_json(), self._send_success_first)
+
+    def _send_success_first(self) -> None:
+        self._saved = True
+        self._send_success()
+
+    def _send_success(self) -> None:
+        if self._saved and self._success is not None:
+            self.host.signalling.respond(self.server, self._success.copy())
+
+    def _on_other_success(self, branch: Branch, response: Message) -> None:
+        self._context.final(branch.name, response)
+        if self.server.final:
+            return
+        dialog = self._dialog(branch, response) if self.method in DIALOG_METHODS else None
+        carried = self._carried(response, None)
+        if dialog is None:
+            self.host.signalling.respond(self.server, carried)
+            self._over("answered")
+            return
+        dialog.confirmed = True
+        self._answered = dialog
+        self._keep(carried)
+
+    def on_final(self, branch: Branch, response: Message) -> None:
+        """A branch has failed."""
+        self._final(branch.name, response)
+
+    def _final(self, name: str, response: Message) -> None:
+        self._context.final(name, response)
+        if self.media is not None and self.direction == "inbound":
+            self.media.drop_branch(name)
+        if self._answered is not None or self.over:
+            return
+        if response.status >= 600:
+            self._cancel_branches()
+        if self._context.open:
+            return
+        if not self._cancelled and self._destinations is not None and self._destinations.next_after(response.status):
+            return
+        self.finish()
+
+    def failed_without_branch(self, status: int, reason: str) -> None:
+        """A destination that could not even be tried counts as if it had answered this."""
+        self._context.finals.append(response_to(self.request, status, reason))
+
+    def finish(self) -> None:
+        """Nothing is left to try: send the best answer back (section 16.7 step 6)."""
+        best = self._context.best()
+        if self.over:
+            return
+        if best is None:
+            self.refuse(480, "Temporarily Unavailable")
+            return
+        carried = carry_response(best, self.request, self.caller.contact)
+        if best.status in (401, 407):
+            # The challenge is between the gateway and the PBX; a softphone has no credentials for it.
+            carried = response_to(self.request, 403, "PBX Refused Credentials", to_tag=best.to_tag)
+        elif best.status == 503 and best.get("Retry-After") is None:
+            carried = response_to(self.request, 503, best.reason, to_tag=best.to_tag or secrets.token_hex(5))
+        if not carried.to_tag:
+            carried.set("To", f"{self.request.get('To')};tag={secrets.token_hex(5)}")
+        self.host.signalling.respond(self.server, carried)
+        self._over(f"{carried.status} {carried.reason}")
+
+    def on_cancel(self, transaction: ServerTransaction, cancel: Message) -> None:
+        """The caller gave up."""
+        self.give_up(cancel.get("Reason") or "")
+
+    def give_up(self, reason: str = "") -> None:
+        """CANCEL what is still ringing; the branches' 487 then ends the call."""
+        if self.over or self._answered is not None:
+            return
+        self._cancelled = True
+        self._cancel_branches(reason=reason)
+        if not self._context.open:
+            self.refuse(487, "Request Terminated")
+
+    def _cancel_branches(self, except_: Branch | None = None, reason: str = "") -> None:
+        for name in list(self._context.open):
+            branch = self._branches.get(name)
+            if branch is not None and branch is not except_ and branch.transaction is not None:
+                self.host.signalling.cancel(branch.transaction, reason)
+
+    def end(self, cause: str) -> None:
+        """As `Call.end`; a call that is not answered yet is refused."""
+        if self.over or self._answered is not None:
+            super().end(cause)
+            return
+        self._cancel_branches()
+        self.refuse(503, "Call Ended By Gateway")
+
+    def _end_late(self, dialog: Dialog, branch: Branch) -> None:
+        """A 2xx nobody waits for: acknowledge it, then BYE (section 13.2.2.4, 16.7 step 5)."""
+        self.host.signalling.acknowledge(own_ack(dialog), branch.flow)
+        self._send_bye(dialog, "callee", [("Reason", COMPLETED_ELSEWHERE)])
+        self.dialogs.pop(dialog.callee_tag, None)
+
+    def early_dialog(self, request: Message) -> tuple[Dialog, Side] | None:
+        """A NOTIFY may come before the 2xx of its SUBSCRIBE (RFC 6665 section 4.4.1)."""
+        branch = next(iter(self._branches.values()), None)
+        if (
+            (self.method, request.method) != ("SUBSCRIBE", "NOTIFY")
+            or branch is None
+            or request.to_tag != self.request.from_tag
+        ):
+            return None
+        dialog = self._new_dialog(branch, request.from_tag)
+        dialog.callee.routes = tuple(request.values("Record-Route"))
+        return dialog, "callee"
+
+    # ---- the small print
+
+    def _dialog(self, branch: Branch, response: Message) -> Dialog | None:
+        tag = response.to_tag
+        if not tag or self.method not in DIALOG_METHODS:
+            return None
+        dialog = self.dialogs.get(tag) or self._new_dialog(branch, tag)
+        dialog.callee.learn(response)
+        routes = response.values("Record-Route")
+        if routes and not dialog.confirmed:
+            dialog.callee.routes = tuple(reversed(routes))
+        return dialog
+
+    def _new_dialog(self, branch: Branch, tag: str) -> Dialog:
+        """A leg of its own for every tag: what forked behind the PBX has several targets (section 12.1.2)."""
+        leg = attrs.evolve(branch.leg, routes=())
+        dialog = Dialog(self.request.call_id, self.request.from_tag, tag, self.caller, leg)
+        self.dialogs[tag] = dialog
+        self._branch_of[tag] = branch.name
+        return dialog
+
+    def _carried(self, response: Message, sdp: bytes | None) -> Message:
+        carried = carry_response(response, self.request, self.caller.contact)
+        if sdp is not None:
+            carried.set_body(sdp, "application/sdp")
+        return carried
+
+    def refuse(self, status: int, reason: str, *headers: tuple[str, str]) -> None:
+        """Answer the caller with a final response of our own, and end it."""
+        if not self.server.final:
+            response = response_to(self.request, status, reason, to_tag=secrets.token_hex(5), headers=headers)
+            self.host.signalling.respond(self.server, response)
+        self._over(f"{status} {reason}")
+
+    def _refuse_sdp(self, error: SdpError) -> None:
+        warning = f'{error.warning_code} siperb "{error.warning}"'
+        self.record.diagnosis = error.warning
+        self.refuse(error.status, error.reason, ("Warning", warning))
+
+    def _refuse_media(self, error: Exception) -> None:
+        log.warning("media.unavailable", call_id=self.request.call_id, reason=str(error))
+        self.record.diagnosis = f"no media: {error}"
+        self.refuse(503, "No Media Available", ("Retry-After", "5"))
