@@ -85,7 +85,6 @@ CSEQ = re.compile(_CSEQ)
 # Wider: those too, as embedded stacks draw theirs from Base64; nothing hangs on what is inside, it is only compared.
 _CALL_ID = r"[\x21-\x7e]++"
 CALL_ID = re.compile(rf"({_CALL_ID})")
-DIGITS = re.compile(r"[0-9]++")
 # The header lines every message needs, joined by line feeds, in one match: five calls less on the way of each message.
 # Text that does not match is looked at field by field, which knows folding and says what is wrong.
 _FIELD = rf"[^:\n]++:{SWS}"

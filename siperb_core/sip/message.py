@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any, cast
 
 from siperb_core.sip.errors import ParseError
-from siperb_core.sip.grammar import CALL_ID, CSEQ, DIGITS, NAME_ADDR, ROUTING_FIELDS, unfold
+from siperb_core.sip.grammar import CALL_ID, CSEQ, NAME_ADDR, ROUTING_FIELDS, unfold
 from siperb_core.sip.headers import (
     CSeq,
     NameAddr,
@@ -242,6 +242,22 @@ class Message:
     def stamp_via(self, received: str, rport: int) -> None:
         """Write where the request came from into its topmost Via: `received` (section 18.2.1; always, so that a reader
         needs no rule), and `rport` when the sender asked for it (RFC 3581 section 4). Raises ParseError."""
+        if "via" in self._names:
+            place = self._names.index("via")
+            line = self._lines[place]
+            asked = line.partition(";rport")
+            # The form every browser and most phones send: nothing to weigh, the text is put in its place.
+            if (
+                asked[1]
+                and asked[2][:1] in ("", ";")
+                and '"' not in line
+                and "," not in line
+                and "received" not in line
+                and "\n" not in line
+            ):
+                self._lines[place] = f"{asked[0]};rport={rport};received={received}{asked[2]}"
+                self._cache.pop("via", None)
+                return
         via = self.via
         if via.param("rport") is not None:
             via = via.with_param("rport", str(rport))
@@ -370,10 +386,7 @@ class Message:
         """Max-Forwards, 0 to 255; larger counts as 255 (RFC 3261 section 20.22). None: absent. Raises ParseError."""
         if "max-forwards" not in self._names:
             return None
-        value = self._value("max-forwards")
-        if DIGITS.fullmatch(value) is None:
-            raise ParseError("Bad Max-Forwards")
-        return _clamped(value, 255)
+        return _number("Max-Forwards", self._value("max-forwards"), 255)
 
     @property
     def contacts(self) -> list[NameAddr]:
@@ -389,14 +402,16 @@ class Message:
         value = self.get("Expires")
         if value is None:
             return None
-        if DIGITS.fullmatch(value) is None:
-            raise ParseError("Bad Expires")
-        return _clamped(value, 0xFFFFFFFF)
+        return _number("Expires", value, 0xFFFFFFFF)
 
 
-def _clamped(digits: str, most: int) -> int:
-    digits = digits.lstrip("0")
-    return most if len(digits) > 10 else min(int(digits or "0"), most)
+def _number(name: str, digits: str, most: int) -> int:
+    if not (digits.isascii() and digits.isdigit()):
+        raise ParseError(f"Bad {name}")
+    if len(digits) > 10:
+        # int() of a whole line of digits would be quadratic.
+        digits = digits.lstrip("0")[:11] or "0"
+    return min(int(digits), most)
 
 
 def _contact(value: str) -> NameAddr:

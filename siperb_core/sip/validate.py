@@ -15,6 +15,8 @@ _TO_EVERYBODY = re.compile(
     r"(?:[ \t]|(?:received|maddr)[ \t]*=[ \t]*)\[?"
     r"(?:255\.255\.255\.255|2(?:2[4-9]|3[0-9])(?:\.[0-9]{1,3}){3}|[fF]{2}[0-9A-Fa-f]{2}:)"
 )
+# A branch that is the magic cookie and nothing more (section 8.1.1.7) would match any other such transaction.
+_EMPTY_BRANCH = re.compile(r"\A[^,]*;[ \t]*branch[ \t]*=[ \t]*z9hG4bK[ \t]*(?:[;,]|\Z)", re.IGNORECASE)
 _SCHEMES = ("sip", "sips", "tel")
 
 
@@ -50,10 +52,9 @@ def _judge(message: Message, as_proxy: bool) -> Verdict | None:
             if _TO_EVERYBODY.search(value):
                 return Verdict(400, "Via names a broadcast address")
         return None
-    via, cseq = message.via, message.cseq
-    if cseq.method != message.method:
+    if message.cseq.method != message.method:
         return Verdict(400, "CSeq method does not match")
-    if via.branch == "z9hG4bK":
+    if _EMPTY_BRANCH.search(message.get("Via") or ""):
         return Verdict(400, "Empty Via branch")
     if message.method == "REGISTER":
         _ = message.contacts
@@ -66,7 +67,7 @@ def _judge(message: Message, as_proxy: bool) -> Verdict | None:
     if as_proxy:
         if message.max_forwards == 0:
             return Verdict(483, REASONS[483])
-        if message.get("Proxy-Require") is not None and message.method not in ("ACK", "CANCEL"):
+        if message.count("proxy-require") and message.method not in ("ACK", "CANCEL"):
             tags = message.values("Proxy-Require")
             if tags:
                 return Verdict(420, REASONS[420], (("Unsupported", ", ".join(tags)),))
