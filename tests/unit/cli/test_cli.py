@@ -1,0 +1,320 @@
+"""The command line: exit codes, sentences, and what edits leave in the file."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from siperb_core.cli import main
+from siperb_core.cli.output import table
+from siperb_core.control import ControlError, ControlServer
+from siperb_core.entries.source import load
+
+TEXT = """\
+# the house
+[gateway]
+domain = "sip.example.net"   # ours
+
+[[listen]]
+transport = "udp"
+bind = "127.0.0.1:5070"
+
+# the office, do not touch
+[[connection]]
+name = "office"   # first
+type = "outbound_registration"
+weight = 10
+dial_pattern = '^2\\d{2}$'
+[connection.settings]
+server = "pbx.example.com"   # in the cellar
+username = "200"
+
+[[device]]
+name = "laptop"
+user = "alice"
+password = { env = "LAPTOP" }
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LAPTOP", "s3cret")
+    path = tmp_path / "siperb.toml"
+    path.write_text(TEXT)
+    path.chmod(0o644)
+    return path
+
+
+class Terminal:
+    """Runs commands and keeps what they print."""
+
+    def __init__(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self._config = config
+        self._capsys = capsys
+        self.out = self.err = ""
+
+    def __call__(self, *words: str) -> int:
+        code = main([*words, "--config", str(self._config)])
+        self.out, self.err = self._capsys.readouterr()
+        return code
+
+
+@pytest.fixture
+def siperb(config: Path, capsys: pytest.CaptureFixture[str]) -> Terminal:
+    return Terminal(config, capsys)
+
+
+def test_check(siperb: Terminal, config: Path) -> None:
+    assert siperb("check") == 0
+    assert siperb("check", "--json") == 0
+    assert json.loads(siperb.out) == {"ok": True, "problems": [], "warnings": []}
+    config.write_text(TEXT.replace("weight = 10", "weight = 10\nport = 1").replace("username", "user_name"))
+    assert siperb("check") == 2
+    lines = siperb.out.splitlines()
+    assert {line.partition(": ")[0] for line in lines} == {
+        "connection.office.port",
+        "connection.office.settings.user_name",
+        "connection.office.settings.username",
+    }
+    assert siperb("check", "--json") == 2
+    assert {"path", "wrong", "mend"} == set(json.loads(siperb.out)["problems"][0])
+
+
+def test_a_missing_file_is_one_sentence(siperb: Terminal, config: Path) -> None:
+    config.unlink()
+    for words in (["check"], ["route", "600"], ["show", "calls"], ["connection", "remove", "x"], ["run"]):
+        assert siperb(*words) == 2, words
+        assert "cannot be read" in siperb.out + siperb.err
+        assert "Traceback" not in siperb.err
+
+
+def test_route(siperb: Terminal) -> None:
+    assert siperb("route", "234") == 0
+    assert siperb.out.startswith("234 (INVITE) goes to office\n")
+    assert siperb("route", "600", "--user", "alice", "--method", "message") == 1
+    assert r"pattern ^2\d{2}$ does not match 600" in siperb.out
+    assert siperb("route", "600", "--json") == 1
+    assert json.loads(siperb.out) == {
+        "number": "600",
+        "user": None,
+        "method": "INVITE",
+        "taken": None,
+        "candidates": [
+            {
+                "connection": "office",
+                "weight": 10,
+                "dial_pattern": r"^2\d{2}$",
+                "taken": False,
+                "why": r"pattern ^2\d{2}$ does not match 600",
+            }
+        ],
+    }
+
+
+def test_route_says_what_a_mistake_costs(siperb: Terminal, config: Path) -> None:
+    config.write_text(TEXT.replace('server = "pbx.example.com"', "port = 70000"))
+    assert siperb("route", "234") == 1
+    assert "its configuration has a mistake" in siperb.out
+
+
+def test_plugins(siperb: Terminal) -> None:
+    assert siperb("plugins", "--json") == 0
+    found = {info["name"]: info for info in json.loads(siperb.out)}
+    assert found["connection_trunk"]["state"] == "loaded"
+    assert siperb("plugins") == 0
+    assert "connection type outbound_trunk" in siperb.out
+
+
+def test_a_line_that_is_no_command_is_bad_usage(siperb: Terminal, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["nonsense"], ["route"], ["show"], ["check", "--colour"], ["connection", "add", "x"]):
+        code = main(words)
+        out, err = capsys.readouterr()
+        if words == ["show"]:  # lists what can be shown
+            assert "connections" in out
+            continue
+        assert code == 2, words
+        assert err.startswith("siperb: ")
+        assert len(err.splitlines()) == 1
+
+
+def test_editing_keeps_comments_and_order(siperb: Terminal, config: Path) -> None:
+    assert siperb("connection", "edit", "office", "--weight", "5", "--port", "5070", "--users", "alice,bob") == 0
+    expected = TEXT.replace("weight = 10", "weight = 5")
+    for line in expected.splitlines():
+        assert line in config.read_text()
+    result = load(config)
+    assert result.config is not None
+    (entry,) = result.config.connections
+    assert (entry.weight, entry.users, entry.settings["port"]) == (5, ("alice", "bob"), 5070)
+
+
+def test_enable_and_disable(siperb: Terminal, config: Path) -> None:
+    assert siperb("connection", "disable", "office") == 0
+    assert "no gateway is running" in siperb.err
+    assert siperb("route", "234") == 1
+    assert siperb("connection", "enable", "office") == 0
+    assert siperb("route", "234") == 0
+
+
+def test_remove(siperb: Terminal, config: Path) -> None:
+    assert siperb("connection", "remove", "office") == 0
+    result = load(config)
+    assert result.config is not None
+    assert result.config.connections == ()
+    assert "# the house" in config.read_text()
+    assert siperb("connection", "remove", "office") == 2
+    assert "there is no connection office" in siperb.err
+
+
+def test_an_edit_that_would_be_a_mistake_changes_nothing(siperb: Terminal, config: Path) -> None:
+    for words in (
+        ["connection", "edit", "office", "--port", "70000"],
+        ["connection", "edit", "office", "--port", "many"],
+        ["connection", "edit", "office", "--colour", "red"],
+        ["connection", "edit", "office"],
+        ["connection", "add", "office", "--type", "outbound_trunk", "--server", "a", "--allow-from", "192.0.2.1"],
+        ["connection", "add", "t", "--type", "outbound_trunk", "--server", "a"],
+        ["connection", "add", "t", "--type", "carrier_x"],
+        ["device", "add", "laptop"],
+        ["device", "add", "x y"],
+    ):
+        assert siperb(*words) == 2, words
+        assert siperb.err
+        assert config.read_text() == TEXT
+        assert list(config.parent.iterdir()) == [config]
+
+
+def test_add_a_trunk(siperb: Terminal, config: Path) -> None:
+    words = ["--server", "192.0.2.1", "--allow-from", "192.0.2.1,192.0.2.2", "--dial-pattern", r"^0\d+$"]
+    assert siperb("connection", "add", "carrier", "--type", "outbound_trunk", *words) == 0
+    assert r"dial_pattern = '^0\d+$'" in config.read_text()
+    assert siperb("check") == 0
+    assert siperb("route", "0301234") == 0
+    assert "goes to carrier" in siperb.out
+
+
+def test_a_secret_from_the_gateway_s_environment_need_not_be_in_ours(siperb: Terminal, config: Path) -> None:
+    words = ["--server", "192.0.2.1", "--allow-from", "192.0.2.1", "--username", "u", "--password-env", "NOT_SET_HERE"]
+    assert siperb("connection", "add", "carrier", "--type", "outbound_trunk", *words) == 0
+    assert 'password = {env = "NOT_SET_HERE"}' in config.read_text()
+    assert stat.S_IMODE(config.stat().st_mode) == 0o644
+
+
+def test_add_an_inbound_registration_shows_what_it_made_up(siperb: Terminal, config: Path) -> None:
+    assert siperb("connection", "add", "branch", "--type", "inbound_registration") == 0
+    lines = siperb.out.splitlines()
+    username, password = (line.partition("=")[2] for line in lines[:2])
+    assert lines[0] == f"username={username}"
+    assert lines[1] == f"password={password}"
+    assert len(password) >= 20
+    assert "[branch]" in siperb.out
+    assert "<gateway" in siperb.out
+    assert stat.S_IMODE(config.stat().st_mode) == 0o600
+    assert siperb("check") == 0
+    assert password in config.read_text()
+
+
+def test_devices(siperb: Terminal, config: Path) -> None:
+    assert siperb("device", "add", "phone", "--user", "alice") == 0
+    password = siperb.out.strip().removeprefix("password=")
+    result = load(config)
+    assert result.config is not None
+    device = result.config.device("phone")
+    assert device is not None
+    assert device.password.reveal() == password
+    assert device.user == "alice"
+    assert stat.S_IMODE(config.stat().st_mode) == 0o600
+    assert siperb("device", "remove", "phone") == 0
+    assert siperb("device", "remove", "phone") == 2
+
+
+def test_what_needs_a_gateway_says_so(siperb: Terminal) -> None:
+    for words in (["show", "calls"], ["reload"], ["connection", "test", "office"], ["device", "link", "laptop"]):
+        assert siperb(*words) == 1
+        assert siperb.err == "siperb: no gateway is running with this configuration: start it with siperb run\n"
+
+
+class FakeGateway:
+    """Answers at the control socket, and remembers what it was asked."""
+
+    def __init__(self, answers: Mapping[str, Any]) -> None:
+        self.answers = answers
+        self.asked: list[tuple[str, dict[str, Any]]] = []
+
+    def methods(self) -> dict[str, Any]:
+        def handler(name: str) -> Any:
+            async def answer(params: Mapping[str, Any]) -> Any:
+                self.asked.append((name, dict(params)))
+                result = self.answers[name]
+                if isinstance(result, Exception):
+                    raise result
+                return result
+
+            return answer
+
+        return {name: handler(name) for name in self.answers}
+
+
+ANSWERS = {
+    "show.connections": [
+        {
+            "name": "office",
+            "type": "outbound_registration",
+            "state": "loaded",
+            "reason": "",
+            "enabled": True,
+            "weight": 10,
+            "dial_pattern": ".",
+            "users": ["alice"],
+            "registration": {"state": "registered", "expires_at": 1.0, "status": 200, "reason": "OK"},
+            "calls": 0,
+            "since": 1.0,
+            "next_attempt": None,
+        }
+    ],
+    "show.issues": [],
+    "show.calls": [{"call_id": "x", "from": "evil\x1b[2Jname", "media": None}],
+    "reload": {"applied": True, "problems": [], "warnings": []},
+    "connection.test": {"ok": False, "reason": "403 Forbidden"},
+    "connection.reload": ControlError("there is no connection office: siperb show connections lists them"),
+    "device.link": {"url": "http://127.0.0.1:8080/phone#provision=abc"},
+}
+
+
+async def test_with_a_running_gateway(siperb: Terminal, config: Path, nursery: trio.Nursery) -> None:
+    (config.parent / "var").mkdir()
+    gateway = FakeGateway(ANSWERS)
+    await nursery.start(ControlServer(config.parent / "var" / "control.sock", gateway.methods()).run)
+
+    async def run(*words: str) -> int:
+        return await trio.to_thread.run_sync(lambda: siperb(*words))
+
+    assert await run("show", "connections") == 0
+    assert "registered" in siperb.out
+    assert await run("show", "connections", "--json") == 0
+    assert json.loads(siperb.out) == ANSWERS["show.connections"]
+    assert await run("show", "issues") == 0
+    assert siperb.out == "Nothing to mend.\n"
+    assert await run("show", "calls") == 0
+    assert "\x1b" not in siperb.out
+    assert await run("connection", "test", "office") == 1
+    assert siperb.out == "office: 403 Forbidden\n"
+    assert await run("connection", "reload", "office") == 1
+    assert siperb.err == "siperb: there is no connection office: siperb show connections lists them\n"
+    assert await run("device", "link", "laptop") == 0
+    assert siperb.out.startswith("http://127.0.0.1:8080/phone#provision=abc\n")
+    gateway.asked.clear()
+    assert await run("connection", "disable", "office") == 0
+    assert gateway.asked == [("reload", {})]
+    assert "no gateway" not in siperb.err
+
+
+def test_tables_are_aligned() -> None:
+    rows = [{"a": 1, "b": ["x", "y"]}, {"a": None, "b": True}]
+    assert table(rows, {"a": "A", "b": "LONG"}) == "A  LONG\n1  x,y\n-  yes"
