@@ -12,10 +12,11 @@ import math
 import statistics
 import threading
 import wave
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from playwright.async_api import Error, Page, async_playwright
+from playwright.async_api import Error, Page, Route, async_playwright
 
 CHROMIUM = Path("/usr/bin/chromium")
 PAGES = Path(__file__).parent / "pages"
@@ -30,7 +31,8 @@ FLAGS = (
     "--use-fake-device-for-media-stream",
     "--use-fake-ui-for-media-stream",
     "--allow-loopback-in-peer-connection",
-    "--disable-features=WebRtcHideLocalIpsWithMdns",
+    # real addresses in the candidates; and a page that a test gave (BarePhone) may speak to loopback
+    "--disable-features=WebRtcHideLocalIpsWithMdns,LocalNetworkAccessChecks",
     "--autoplay-policy=no-user-gesture-required",
 )
 RATE = 48000
@@ -255,15 +257,8 @@ class BarePhone:
         tab.open(f"{origin.rstrip('/')}/bare.html")
 
     async def _serve(self, origin: str) -> None:
-        files = {"bare.html": PAGES / "bare.html", "bare.bundle.js": PAGES / "dist" / "bare.bundle.js"}
-        for name, file in files.items():
-            kind = "text/html" if file.suffix == ".html" else "text/javascript"
-            body = file.read_text()
-
-            async def fulfil(route: Any, body: str = body, kind: str = kind) -> None:
-                await route.fulfill(body=body, content_type=kind)
-
-            await self.tab.page.route(f"{origin}/{name}", fulfil)
+        for file in (PAGES / "bare.html", PAGES / "dist" / "bare.bundle.js"):
+            await self.tab.page.route(f"{origin}/{file.name}", _answer_with(file))
 
     def start(self, ws: str, domain: str, device: str, password: str) -> None:
         options = {"library": self.library, "ws": ws, "domain": domain, "device": device, "password": password}
@@ -278,3 +273,10 @@ class BarePhone:
     def hang_up(self) -> None:
         self.tab.js("() => { bare.hangUp(); }")
         self.wait(call="ended")
+
+
+def _answer_with(file: Path) -> Callable[[Route], Awaitable[None]]:
+    async def fulfil(route: Route) -> None:
+        await route.fulfill(path=file)
+
+    return fulfil

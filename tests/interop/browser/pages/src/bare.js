@@ -25,7 +25,8 @@ function jssip({ ws, domain, device, password }) {
   ua.on('newRTCSession', event => {
     session = event.session;
     const track = connection => connection.addEventListener('track', e => listen(new MediaStream([e.track])));
-    session.on('peerconnection', ({ peerconnection }) => track(peerconnection));
+    if (session.connection) track(session.connection); // calling: it was made before this event
+    else session.on('peerconnection', ({ peerconnection }) => track(peerconnection));
     session.on('progress', () => (state.call = 'ringing'));
     session.on('confirmed', () => (state.call = 'active'));
     session.on('ended', () => (state.call = 'ended'));
