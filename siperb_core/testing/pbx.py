@@ -26,7 +26,7 @@ from siperb_core.testing.pbx_media import PbxMedia, PortsExhausted
 from siperb_core.testing.pbx_sdp import PbxNegotiation
 from siperb_core.testing.registering import Registration
 from siperb_core.testing.session import Call, Direction
-from siperb_core.testing.user_agent import ALLOW, Credentials, UserAgent, token
+from siperb_core.testing.user_agent import ALLOW, Credentials, UserAgent, background, token
 from siperb_core.transport.address import bind
 from siperb_core.transport.udp import UdpListener
 
@@ -355,7 +355,6 @@ class Pbx:
 @asynccontextmanager
 async def open_pbx(settings: PbxSettings | None = None) -> AsyncIterator[Pbx]:
     """A PBX that runs as long as the context: `async with open_pbx(PbxSettings(accounts={"200": "secret"})) as pbx`."""
-    async with trio.open_nursery() as nursery:
+    async with background() as nursery:
         pbx: Pbx = await nursery.start(Pbx(settings or PbxSettings()).run)
         yield pbx
-        nursery.cancel_scope.cancel()

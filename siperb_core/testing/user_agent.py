@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import secrets
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 
 import attrs
@@ -35,6 +36,20 @@ if TYPE_CHECKING:
 
 ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, MESSAGE, NOTIFY"
 _KEPT_MESSAGES = 1000
+
+
+@asynccontextmanager
+async def background() -> AsyncIterator[trio.Nursery]:
+    """A nursery for peers: cancelled at the end, and an error of the body leaves it as it is, not in a group."""
+    failure: Exception | None = None
+    async with trio.open_nursery() as nursery:
+        try:
+            yield nursery
+        except Exception as error:
+            failure = error
+        nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
 
 
 def token() -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-import trio
 
 from siperb_core.sip import Message
 from siperb_core.testing.pbx import Pbx, PbxSettings, open_pbx
@@ -14,12 +13,6 @@ from siperb_core.testing.session import CallFailed
 from siperb_core.testing.user_agent import Credentials
 
 ACCOUNTS = {"200": "two-hundred", "201": "two-hundred-and-one"}
-
-
-@pytest.fixture(autouse=True)
-async def _in_time() -> AsyncIterator[None]:
-    with trio.fail_after(20):
-        yield
 
 
 @pytest.fixture
