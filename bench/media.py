@@ -1,8 +1,9 @@
-"""What media costs: CPU of one worker per call-second, its memory, set-up, and the delay it adds. One JSON line each (docs: benchmarks).
+"""What media costs: CPU of one worker per call-second, its memory, set-up, and the delay it adds. One JSON line each
+(docs: benchmarks).
 
-python bench/media.py [SECONDS] [CALLS ...]. Every call is real: ICE, DTLS-SRTP and 50 packets a second each way. The load comes from a process
-of its own (`--load`), so that only the worker's CPU is counted; a run that loses packets says so instead of looking cheap.
-The delay is softphone to PBX, from sending to the kernel's receive time stamp.
+python bench/media.py [SECONDS] [CALLS ...]. Every call is real: ICE, DTLS-SRTP and 50 packets a second each way. The
+load comes from a process of its own (`--load`), so that only the worker's CPU is counted; a run that loses packets says
+so instead of looking cheap. The delay is softphone to PBX, from sending to the kernel's receive time stamp.
 """
 
 from __future__ import annotations
@@ -222,7 +223,7 @@ def memory(pid: int) -> float:
 async def measure(pool: MediaPool, count: int, seconds: int, codec: str) -> dict[str, Any]:
     """Run so many calls and take the worker's figures."""
     [pid] = pool.worker_pids
-    child = subprocess.Popen(
+    child = subprocess.Popen(  # noqa: ASYNC220
         [sys.executable, __file__, "--load"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert child.stdin is not None
@@ -277,8 +278,8 @@ async def measure(pool: MediaPool, count: int, seconds: int, codec: str) -> dict
         stdin.flush()
         for session in sessions:
             session.close()
-        while pool.ports.taken:
-            await trio.sleep(0.02)
+        for session in sessions:
+            await session.closed.wait()
         return result | {"ms": used / passed / count * 1000, "setup": setup, "memory": grown / count}
     finally:
         stdin.close()

@@ -1,4 +1,6 @@
-"""The certificate of the gateway's DTLS: self-signed, made anew at every start, known to the peer by its fingerprint (RFC 8122)."""
+"""The certificate of the gateway's DTLS: self-signed, made anew at every start, known to the peer by its fingerprint
+(RFC 8122).
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,10 @@ class DtlsCertificate:
 
 
 def make_certificate(*, days: int = 365) -> DtlsCertificate:
-    """Make an ECDSA P-256 key and a self-signed certificate under a random name, valid from yesterday (clocks differ)."""
+    """Make an ECDSA P-256 key and a self-signed certificate under a random name.
+
+    Valid since yesterday, as clocks differ.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, secrets.token_hex(16))])
     now = datetime.datetime.now(tz=datetime.UTC)

@@ -1,7 +1,7 @@
 """A softphone's leg in a worker: one UDP socket with ICE, DTLS, SRTP and SRTCP on it, and the filter before them.
 
-STUN authenticates itself. Anything else is looked at only when it comes from an address whose STUN has authenticated: a stranger's
-ClientHello or alert would otherwise end a handshake, and a flood would cost decryption.
+STUN authenticates itself. Anything else is looked at only when it comes from an address whose STUN has authenticated: a
+stranger's ClientHello or alert would otherwise end a handshake, and a flood would cost decryption.
 """
 
 from __future__ import annotations
@@ -60,7 +60,10 @@ class ClientConnection:
         self._protect_rtcp: Callable[[bytes], bytes] | None = None
 
     def apply(self, leg: ClientLeg) -> None:
-        """Bring ICE and DTLS to what the plan says. New local credentials are an ICE restart; the DTLS role never changes."""
+        """Bring ICE and DTLS to what the plan says.
+
+        New local credentials are an ICE restart; the DTLS role never changes.
+        """
         now = time.monotonic()
         agent = self.agent
         if agent is None:

@@ -1,8 +1,10 @@
-"""One direction of one call: RTP packet in, RTP packets out. No socket, no clock, no await: this is the path every packet takes.
+"""One direction of one call: RTP packet in, RTP packets out. No socket, no clock, no await: this is the path every
+packet takes.
 
-One packet comes out for one that goes in. Sequence numbers keep their distance, so that what was lost stays lost to the receiver, except for
-short gaps, which the transcoder fills. Timestamps are scaled from one codec's clock to the other's. Whatever happens at the source (another
-SSRC, another payload type, a leap), the stream that comes out is one: one SSRC, sequence numbers and timestamps without a leap back.
+One packet comes out for one that goes in. Sequence numbers keep their distance, so that what was lost stays lost to the
+receiver, except for short gaps, which the transcoder fills. Timestamps are scaled from one codec's clock to the
+other's. Whatever happens at the source (another SSRC, another payload type, a leap), the stream that comes out is one:
+one SSRC, sequence numbers and timestamps without a leap back.
 """
 
 from __future__ import annotations
@@ -81,11 +83,16 @@ class Direction:
             transcoder.close()
 
     def interrupt(self) -> None:
-        """The stream pauses (hold, another branch): what comes next is joined on, and nothing in between counts as lost."""
+        """The stream pauses (hold, another branch): what comes next is joined on, and nothing in between counts as
+        lost.
+        """
         self.source_ssrc = None
 
     def forward(self, data: bytes, now: float) -> list[bytes]:
-        """Turn one packet into what is to be sent, in order; nothing when it is dropped, which is counted. Never raises on the peer's mistakes."""
+        """Turn one packet into what is to be sent, in order; nothing when it is dropped, which is counted.
+
+        Never raises on the peer's mistakes.
+        """
         try:
             start, end = payload_bounds(data)
         except RtpError:

@@ -32,7 +32,10 @@ class DatagramChannel:
         self._closed = False
 
     def deliver(self, data: bytes) -> None:
-        """Give a DTLS record to the handshake. Never blocks; when the queue is full the oldest is lost, as datagrams are."""
+        """Give a DTLS record to the handshake.
+
+        Never blocks; when the queue is full the oldest is lost, as datagrams are.
+        """
         self._queue.append(data)
         self._wake()
 
@@ -59,7 +62,10 @@ class DatagramChannel:
 
 
 class DtlsTransport(RTCDtlsTransport):
-    """aiortc's DTLS that leaves SRTP to us. After a successful `handshake`, `inbound` and `outbound` are the SRTP sessions."""
+    """aiortc's DTLS that leaves SRTP to us.
+
+    After a successful `handshake`, `inbound` and `outbound` are the SRTP sessions.
+    """
 
     def __init__(
         self, channel: DatagramChannel, certificate: RTCCertificate, role: Literal["client", "server"]
@@ -86,7 +92,10 @@ class DtlsTransport(RTCDtlsTransport):
 
 
 def load_certificate(pem: str) -> RTCCertificate:
-    """Make a certificate of a PEM with private key and certificate, as `siperb_core.media.certificate` writes it. Raises ValueError."""
+    """Make a certificate of a PEM with private key and certificate, as `siperb_core.media.certificate` writes it.
+
+    Raises ValueError.
+    """
     data = pem.encode()
     key: Any = serialization.load_pem_private_key(data, password=None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):

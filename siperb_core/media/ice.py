@@ -1,8 +1,8 @@
 """ICE (RFC 8445) for one component on one socket, with consent freshness (RFC 7675), as a machine without I/O.
 
-The gateway has one host candidate per branch, so a candidate pair is its remote address. Messages are aioice's; the agent is ours
-because the socket is: aioice gathers and binds by itself, and hands whatever is not STUN on to DTLS, whoever sent it.
-Time is given in as `now`, in monotonic seconds.
+The gateway has one host candidate per branch, so a candidate pair is its remote address. Messages are aioice's; the
+agent is ours because the socket is: aioice gathers and binds by itself, and hands whatever is not STUN on to DTLS,
+whoever sent it. Time is given in as `now`, in monotonic seconds.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ def parse_candidates(values: tuple[str, ...], family: int) -> list[tuple[Address
 class IceAgent:
     """One branch's ICE. Feed it STUN datagrams with `receive` and time with `advance`; it sends through `send`.
 
-    `selected` is the address media goes to, None until a pair is nominated. `trusted` holds the addresses that have proved to know the
-    credentials: only from them may anything but STUN be believed.
+    `selected` is the address media goes to, None until a pair is nominated. `trusted` holds the addresses that have
+    proved to know the credentials: only from them may anything but STUN be believed.
     """
 
     def __init__(
@@ -133,7 +133,10 @@ class IceAgent:
         self._started_at = now
 
     def receive(self, data: bytes, source: Address, now: float) -> None:
-        """Take in a datagram that looks like STUN. What is malformed or does not authenticate is dropped without an answer."""
+        """Take in a datagram that looks like STUN.
+
+        What is malformed or does not authenticate is dropped without an answer.
+        """
         try:
             message = stun.parse_message(data)
         except (ValueError, struct.error):
@@ -313,7 +316,8 @@ class IceAgent:
         self.advance(now)
 
     def _select(self, pair: _Pair, now: float) -> None:
-        # The last nomination counts: a browser nominates again when it moves, and one that nominates several hears us on all of them.
+        # The last nomination counts: a browser nominates again when it moves, and one that nominates several hears us
+        # on all of them.
         self._nominating = False
         if self.selected != pair.address or not self._settled:
             self.selected = pair.address

@@ -1,4 +1,6 @@
-"""What the main process and a media worker say to one another: JSON, one message per SOCK_SEQPACKET datagram, sockets beside it."""
+"""What the main process and a media worker say to one another: JSON, one message per SOCK_SEQPACKET datagram, sockets
+beside it.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,9 @@ EventKind = Literal["connected", "ice_failed", "dtls_failed", "rtp_timeout", "on
 class MediaEvent:
     """Something happened to a session's media.
 
-    `connected`, `ice_failed` and `dtls_failed` are about `branch`; `rtp_timeout` and `one_way` about `leg`, "client" or "peer": the one
-    nothing comes from; `codec_failed` says that no plugin can transcode what was agreed. `detail` is for people.
+    `connected`, `ice_failed` and `dtls_failed` are about `branch`; `rtp_timeout` and `one_way` about `leg`, "client" or
+    "peer": the one nothing comes from; `codec_failed` says that no plugin can transcode what was agreed. `detail` is
+    for people.
     """
 
     kind: EventKind

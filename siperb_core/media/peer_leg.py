@@ -18,9 +18,11 @@ SETTLING: Final = 2.0  # seconds in which SDP's own address still takes preceden
 
 
 class PeerConnection:
-    """Sends to the address SDP names or, where the plan says `symmetric`, to the one the PBX's packets come from (RFC 4961).
+    """Sends to the address SDP names or, where the plan says `symmetric`, to the one the PBX's packets come from (RFC
+    4961).
 
-    The source is learned once and then locked: it changes only when the plan names another remote address. Everybody else is dropped.
+    The source is learned once and then locked: it changes only when the plan names another remote address. Everybody
+    else is dropped.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """Media sessions as the gateway sees them: ports and plans here, packets in the workers.
 
-Everything on the way of a call is synchronous: a session is opened, a branch added, a plan applied without waiting. The main process
-binds the sockets, so that SDP can name them at once, and hands them to a worker. A worker that dies ends only its own sessions' media
-(event `worker_died`) and is replaced.
+Everything on the way of a call is synchronous: a session is opened, a branch added, a plan applied without waiting. The
+main process binds the sockets, so that SDP can name them at once, and hands them to a worker. A worker that dies ends
+only its own sessions' media (event `worker_died`) and is replaced.
 """
 
 from __future__ import annotations
@@ -46,8 +46,9 @@ def _empty_stats() -> dict[str, Any]:
 class MediaSession:
     """One call's media.
 
-    `peer_port` is the RTP port of the PBX's leg (RTCP is the next one). `on_event` is called for every MediaEvent; set it when opening.
-    `stats` is the latest of the figures, under the names of the JSON output (`media{...}`); they come about once a second.
+    `peer_port` is the RTP port of the PBX's leg (RTCP is the next one). `on_event` is called for every MediaEvent; set
+    it when opening. `stats` is the latest of the figures, under the names of the JSON output (`media{...}`); they come
+    about once a second.
     """
 
     def __init__(self, pool: MediaPool, worker: _Worker, session_id: int, call_id: str, peer_port: int) -> None:
@@ -55,12 +56,16 @@ class MediaSession:
         self.on_event: Callable[[MediaEvent], None] | None = None
         self.stats: dict[str, Any] = _empty_stats()
         self.ended = False
+        self.closed = trio.Event()
         self._pool, self._worker, self._id = pool, worker, session_id
         self._ports: list[int] = [peer_port, peer_port + 1]
         self._branch_ports: dict[str, int] = {}
 
     def add_branch(self, branch: str) -> int:
-        """Bind a socket for a branch and return its port. Raises PortsExhaustedError, MediaUnavailableError, ValueError for a branch that exists."""
+        """Bind a socket for a branch and return its port.
+
+        Raises PortsExhaustedError, MediaUnavailableError, ValueError for a branch that exists.
+        """
         if branch in self._branch_ports:
             raise ValueError(f"branch {branch!r} exists already")
         if self.ended:
@@ -77,13 +82,16 @@ class MediaSession:
             self._worker.say({"do": "drop", "session": self._id, "branch": branch})
 
     def apply(self, plan: SessionPlan) -> None:
-        """Have the worker do what the plan says. Raises ValueError when the plan names the PBX by anything but an IP address."""
+        """Have the worker do what the plan says.
+
+        Raises ValueError when the plan names the PBX by anything but an IP address.
+        """
         check_plan(plan)
         if not self.ended:
             self._worker.say({"do": "apply", "session": self._id, "plan": converter.unstructure(plan)})
 
     def close(self) -> None:
-        """End the session's media. The ports are free again when the worker has confirmed. May be called again."""
+        """End the session's media. The ports are free again once `closed` is set. May be called again."""
         if not self.ended:
             self.ended = True
             self._worker.say({"do": "close", "session": self._id})
@@ -94,6 +102,7 @@ class MediaSession:
         for port in self._ports:
             self._pool.ports.release(port)
         self._ports.clear()
+        self.closed.set()
 
     def _happened(self, event: MediaEvent) -> None:
         if self.on_event is not None:
@@ -129,7 +138,10 @@ class _Worker:
         self.say(converter.unstructure(settings))
 
     def say(self, message: dict[str, Any], sockets: tuple[socket.socket, ...] = ()) -> None:
-        """Send a message, and sockets, which are closed here. Raises MediaUnavailableError when the worker has not listened for long."""
+        """Send a message, and sockets, which are closed here.
+
+        Raises MediaUnavailableError when the worker has not listened for long.
+        """
         data = encode(message)
         if not self.alive:
             for sock in sockets:
@@ -183,7 +195,7 @@ class _Worker:
     async def reap(self) -> None:
         """Wait until the process is gone, and see to it."""
         with trio.move_on_after(3):
-            while self.process.poll() is None:
+            while self.process.poll() is None:  # noqa: ASYNC110
                 await trio.sleep(0.02)
         if self.process.poll() is None:
             self.process.kill()
@@ -193,9 +205,9 @@ class _Worker:
 class MediaPool:
     """The media workers and their sessions. Use as an async context; workers run inside it.
 
-    `ports` is a range such as "10000-10199"; `workers` a number or "auto", one per core; `rtp_timeout` in seconds. `transcoder_plugins` names
-    the plugins workers load, None for all. `bind_address` is where media sockets are bound. `fingerprint` is for SDP.
-    Raises ValueError on a bad range.
+    `ports` is a range such as "10000-10199"; `workers` a number or "auto", one per core; `rtp_timeout` in seconds.
+    `transcoder_plugins` names the plugins workers load, None for all. `bind_address` is where media sockets are bound.
+    `fingerprint` is for SDP. Raises ValueError on a bad range.
     """
 
     def __init__(

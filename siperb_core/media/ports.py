@@ -25,7 +25,9 @@ def parse_range(text: str) -> range:
 
 
 class PortRange:
-    """Hands out bound sockets in turn, so that a port just given back rests longest: late packets of a call past hit nobody."""
+    """Hands out bound sockets in turn, so that a port just given back rests longest: late packets of a call past hit
+    nobody.
+    """
 
     def __init__(self, ports: range, bind_address: str = "0.0.0.0") -> None:
         self._ports, self._address = ports, bind_address
@@ -47,7 +49,10 @@ class PortRange:
         raise PortsExhaustedError(f"all media ports from {self._ports[0]} to {self._ports[-1]} are taken")
 
     def bind_pair(self) -> tuple[socket.socket, socket.socket, int]:
-        """Bind an even port for RTP and the odd one above it for RTCP (RFC 3550 section 11). Raises PortsExhaustedError."""
+        """Bind an even port for RTP and the odd one above it for RTCP (RFC 3550 section 11).
+
+        Raises PortsExhaustedError.
+        """
         for port in self._candidates():
             if port % 2 or port + 1 not in self._ports or port in self._taken or port + 1 in self._taken:
                 continue

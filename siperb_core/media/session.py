@@ -1,4 +1,6 @@
-"""One call's media in a worker: the PBX's leg, the branches' legs, and the two directions between the PBX and the active branch."""
+"""One call's media in a worker: the PBX's leg, the branches' legs, and the two directions between the PBX and the
+active branch.
+"""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ Pairs = dict[tuple[str, str], TranscoderType]
 def load_transcoders(names: Iterable[str] | None) -> tuple[Pairs, list[str]]:
     """Load the named plugins of group `siperb.plugins`, all when None, in order of their names.
 
-    Returns which type serves which pair of codecs, the first plugin that knows a pair keeping it, and why plugins were set aside:
-    one that raises costs itself only.
+    Returns which type serves which pair of codecs, the first plugin that knows a pair keeping it, and why plugins were
+    set aside: one that raises costs itself only.
     """
     wanted = None if names is None else set(names)
     pairs: Pairs = {}

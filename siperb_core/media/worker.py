@@ -1,8 +1,9 @@
-"""A media worker: a process of its own that carries calls' packets. Started by the pool, as `python -m siperb_core.media.worker FD`.
+"""A media worker: a process of its own that carries calls' packets. Started by the pool, as `python -m
+siperb_core.media.worker FD`.
 
-It gets sockets and plans over a socket pair and ends when that closes: when the main process is gone there is nobody to work for.
-All media sockets are in one epoll set, served by one task, which lets packets gather for a tick before it takes them: a wake-up costs more
-than a packet. Nothing is awaited while packets are served.
+It gets sockets and plans over a socket pair and ends when that closes: when the main process is gone there is nobody to
+work for. All media sockets are in one epoll set, served by one task, which lets packets gather for a tick before it
+takes them: a wake-up costs more than a packet. Nothing is awaited while packets are served.
 """
 
 from __future__ import annotations

@@ -17,7 +17,10 @@ _EVENT = struct.Struct("!BBH")
 
 @attrs.frozen
 class TelephoneEvent:
-    """The payload of one telephone-event packet (section 2.3). `duration` is in units of the event's RTP clock; `volume` in -dBm0."""
+    """The payload of one telephone-event packet (section 2.3).
+
+    `duration` is in units of the event's RTP clock; `volume` in -dBm0.
+    """
 
     event: int
     end: bool
@@ -46,9 +49,9 @@ def build_event(event: TelephoneEvent) -> bytes:
 def rescale_event(payload: bytes, source_clock: int, target_clock: int) -> tuple[bytes, int]:
     """Bring an event's duration to another RTP clock.
 
-    Returns the new payload and by how many ticks of the target clock its packet's timestamp lies after the event's start: an event
-    whose duration no longer fits 16 bits is cut into segments (section 2.5.1.3), each starting where the one before it ends.
-    Raises RtpError on a payload that is too short.
+    Returns the new payload and by how many ticks of the target clock its packet's timestamp lies after the event's
+    start: an event whose duration no longer fits 16 bits is cut into segments (section 2.5.1.3), each starting where
+    the one before it ends. Raises RtpError on a payload that is too short.
     """
     event = parse_event(payload)
     if source_clock == target_clock:

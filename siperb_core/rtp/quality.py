@@ -1,4 +1,6 @@
-"""How well a stream arrives: loss and jitter (RFC 3550 appendix A), and what that sounds like (ITU-T G.107, the E-model)."""
+"""How well a stream arrives: loss and jitter (RFC 3550 appendix A), and what that sounds like (ITU-T G.107, the
+E-model).
+"""
 
 from __future__ import annotations
 
@@ -14,9 +16,11 @@ Arrival = Literal["first", "next", "late", "duplicate", "jump", "restart"]
 
 @attrs.define
 class Reception:
-    """Counts one source's packets as RFC 3550 A.1 and A.8 do. `clock` is the RTP clock in Hz; arrival times are in seconds.
+    """Counts one source's packets as RFC 3550 A.1 and A.8 do. `clock` is the RTP clock in Hz; arrival times are in
+    seconds.
 
-    A sequence number that leaps out of bounds is believed only when the next packet follows it (A.1): then it is a `restart`.
+    A sequence number that leaps out of bounds is believed only when the next packet follows it (A.1): then it is a
+    `restart`.
     """
 
     clock: int
@@ -106,7 +110,8 @@ _IMPAIRMENT: Final = {"opus": (0.0, 20.0), "G722": (0.0, 10.0), "PCMA": (0.0, 4.
 def mean_opinion_score(codec: str, loss: float, jitter_ms: float, rtt_ms: float = 0.0) -> float:
     """Estimate the mean opinion score, 1.0 to 4.5, by the E-model (G.107).
 
-    `loss` is a fraction of 1; the delay is taken to be half the round trip, a jitter buffer of twice the jitter, and one packet.
+    `loss` is a fraction of 1; the delay is taken to be half the round trip, a jitter buffer of twice the jitter, and
+    one packet.
     """
     delay = rtt_ms / 2 + 2 * jitter_ms + 20
     delay_impairment = 0.024 * delay + (0.11 * (delay - 177.3) if delay > 177.3 else 0.0)

@@ -21,7 +21,10 @@ _MAX_PACKETS = 32
 
 @attrs.frozen
 class ReportBlock:
-    """What a receiver says of one source (section 6.4.1). `fraction_lost` in 1/256, `jitter` in clock units, times in 1/65536 s."""
+    """What a receiver says of one source (section 6.4.1).
+
+    `fraction_lost` in 1/256, `jitter` in clock units, times in 1/65536 s.
+    """
 
     ssrc: int
     fraction_lost: int
@@ -97,7 +100,10 @@ def build_report(report: Report) -> bytes:
 
 
 def build_cname(ssrc: int, cname: str) -> bytes:
-    """Write an SDES packet with one CNAME item (section 6.5.1). Raises ValueError when the name is longer than 255 octets."""
+    """Write an SDES packet with one CNAME item (section 6.5.1).
+
+    Raises ValueError when the name is longer than 255 octets.
+    """
     name = cname.encode()
     if len(name) > 255:
         raise ValueError("a CNAME is at most 255 octets")

@@ -1,4 +1,6 @@
-"""What we use of aiortc, aioice and pylibsrtp, some of it below their public names: when one of these fails, a new version has moved it."""
+"""What we use of aiortc, aioice and pylibsrtp, some of it below their public names: when one of these fails, a new
+version has moved it.
+"""
 
 from __future__ import annotations
 

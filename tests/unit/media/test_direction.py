@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import attrs
 import pytest
 from hypothesis import given
@@ -42,7 +44,9 @@ class Line:
         self.direction.configure(source, target, transcoder)
         self.now = 100.0
 
-    def send(self, sequence: int, timestamp: int, payload: bytes = b"x", *, pt: int = 9, ssrc: int = 5, marker: bool = False) -> list[RtpPacket]:
+    def send(
+        self, sequence: int, timestamp: int, payload: bytes = b"x", *, pt: int = 9, ssrc: int = 5, marker: bool = False
+    ) -> list[RtpPacket]:
         self.now += 0.02
         data = build_rtp(RtpPacket(pt, sequence & 0xFFFF, timestamp & 0xFFFFFFFF, ssrc, payload, marker))
         return [parse_rtp(p) for p in self.direction.forward(data, self.now)]
@@ -51,7 +55,7 @@ class Line:
 def gaps(packets: list[RtpPacket]) -> list[tuple[int, int]]:
     return [
         ((b.sequence - a.sequence) & 0xFFFF, (b.timestamp - a.timestamp) & 0xFFFFFFFF)
-        for a, b in zip(packets, packets[1:], strict=False)
+        for a, b in itertools.pairwise(packets)
     ]
 
 
@@ -212,7 +216,12 @@ def test_any_octets_give_nothing_or_rtp(datagrams: list[tuple[bytes, float]]) ->
             assert parse_rtp(packet).ssrc == 77
 
 
-@given(st.lists(st.tuples(st.integers(0, 0xFFFF), st.integers(0, 0xFFFFFFFF), st.sampled_from([9, 13, 101]), st.integers(1, 2)), max_size=60))
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 0xFFFF), st.integers(0, 0xFFFFFFFF), st.sampled_from([9, 13, 101]), st.integers(1, 2)),
+        max_size=60,
+    )
+)
 def test_what_comes_out_never_repeats_a_sequence_number(packets: list[tuple[int, int, int, int]]) -> None:
     line = Line(transcoder=Marking())
     out = [p for s, t, pt, ssrc in packets for p in line.send(s, t, b"abcd", pt=pt, ssrc=ssrc)]

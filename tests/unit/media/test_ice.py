@@ -24,12 +24,22 @@ def candidate(address: Address, priority: int = 2130706431) -> str:
 class Net:
     """Two agents; `lose` decides on datagrams, `addresses` are what each is seen as."""
 
-    def __init__(self, *, a_controlling: bool = False, b_controlling: bool = True, lose: Callable[[bytes], bool] = lambda data: False) -> None:
+    def __init__(
+        self,
+        *,
+        a_controlling: bool = False,
+        b_controlling: bool = True,
+        lose: Callable[[bytes], bool] = lambda data: False,
+    ) -> None:
         self.now = 0.0
         self.lose = lose
         self.wire: list[tuple[str, bytes, Address]] = []
-        self.a = IceAgent(ufrag="aaaa", password="a" * 22, controlling=a_controlling, tie_breaker=1, send=self._sender("b"))
-        self.b = IceAgent(ufrag="bbbb", password="b" * 22, controlling=b_controlling, tie_breaker=2, send=self._sender("a"))
+        self.a = IceAgent(
+            ufrag="aaaa", password="a" * 22, controlling=a_controlling, tie_breaker=1, send=self._sender("b")
+        )
+        self.b = IceAgent(
+            ufrag="bbbb", password="b" * 22, controlling=b_controlling, tie_breaker=2, send=self._sender("a")
+        )
         self.addresses = {"a": A, "b": B}
 
     def _sender(self, to: str) -> Callable[[bytes, Address], None]:
@@ -154,7 +164,10 @@ def _check(password: str, username: str, *, nominate: bool = True) -> bytes:
     return bytes(request)
 
 
-@pytest.mark.parametrize(("password", "username"), [("x" * 22, "aaaa:bbbb"), ("a" * 22, "zzzz:bbbb"), ("a" * 22, "aaaa:zzzz"), ("a" * 22, "aaaa")])
+@pytest.mark.parametrize(
+    ("password", "username"),
+    [("x" * 22, "aaaa:bbbb"), ("a" * 22, "zzzz:bbbb"), ("a" * 22, "aaaa:zzzz"), ("a" * 22, "aaaa")],
+)
 def test_a_stranger_is_not_answered(password: str, username: str) -> None:
     net = Net()
     net.start()

@@ -23,7 +23,9 @@ class Bench:
         rtp, rtcp = self.bind(), self.bind()
         self.heard: list[bytes] = []
         self.reports: list[bytes] = []
-        self.leg = PeerConnection(rtp, rtcp, on_rtp=lambda d, now: self.heard.append(d), on_rtcp=lambda d, now: self.reports.append(d))
+        self.leg = PeerConnection(
+            rtp, rtcp, on_rtp=lambda d, now: self.heard.append(d), on_rtcp=lambda d, now: self.reports.append(d)
+        )
 
     def bind(self, host: str = "127.0.0.1") -> socket.socket:
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
