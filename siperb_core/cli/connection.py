@@ -68,7 +68,10 @@ def add(
         generated = {key: text for key, text in found.generate(random_token).items() if key not in settings}
         private = True
     shown = {key: settings[key] for key in settings if isinstance(found, GeneratesSettings)}
-    _edit(lambda: file.add("connection", {"name": name, "type": type, **entry}, {**settings, **generated}))
+    keys = {"name": name, "type": type, **entry}
+    if found.version > 1:
+        keys["version"] = found.version  # without it the settings would be taken for those of version 1
+    _edit(lambda: file.add("connection", keys, {**settings, **generated}))
     result = save(file, config, private=private)
     for key, text in {**shown, **generated}.items():
         print(f"{key}={text}")

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from siperb_core.entries.structure import printable
+
 FINE = 0
 NOT_FINE = 1
 USAGE = 2
@@ -52,7 +54,7 @@ def cell(value: object) -> str:
         return f"{value:g}"
     if isinstance(value, list | tuple):
         return ",".join(cell(item) for item in value)
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(value))
+    return printable(str(value))
 
 
 def clock(when: object) -> str:

@@ -94,7 +94,6 @@ class OutboundLeg:
     from_uri: str
     to_uri: str
     from_display: str = ""
-    credentials: Credentials | None = None
     route: tuple[str, ...] = ()  # values for Route headers, `<sip:...;lr>`
     headers: tuple[tuple[str, str], ...] = ()  # added to the request
 

@@ -95,7 +95,6 @@ class PeerSettings:
             from_uri=f"sip:{user}@{self.domain}",
             to_uri=uri,
             from_display=call.request.from_.display,
-            credentials=self.credentials,
             route=self.route + route,
         )
 

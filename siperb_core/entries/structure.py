@@ -28,6 +28,11 @@ _FAILED: Any = object()
 _NAMES = {dict: "a table", list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number"}
 
 
+def printable(text: str) -> str:
+    """A text on one line of a terminal: control characters and what is no character become visible."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 @attrs.frozen
 class Problem:
     """One mistake: where, what, and how to mend it. `connection` is the entry it is about, where it is about one.
@@ -35,9 +40,9 @@ class Problem:
     `environment`: the file may be right, it is a variable of this process's environment that is missing.
     """
 
-    path: str
-    wrong: str
-    mend: str
+    path: str = attrs.field(converter=printable)
+    wrong: str = attrs.field(converter=printable)
+    mend: str = attrs.field(converter=printable)
     connection: str | None = None
     environment: bool = False
 
@@ -256,7 +261,7 @@ def _show(data: object) -> str:
     if isinstance(data, bool):
         return str(data).lower()
     if isinstance(data, str):
-        return f'"{_clip(data)}"'.replace("\n", " ")
+        return f'"{_clip(data)}"'
     return _clip(str(data)) if isinstance(data, int | float) else "something else"
 
 

@@ -126,7 +126,7 @@ async def test_calls_go_to_the_registered_contact_with_all_its_parameters(nurser
     assert isinstance(leg, OutboundLeg)
     assert leg.request_uri == "sip:600@10.0.0.5:5060;transport=udp;line=abc;x-ast=1"
     assert leg.target.flow == FakeFlow(("203.0.113.5", 5060))
-    assert leg.credentials == Credentials("pbx-a1", "long-enough")
+    assert live.credentials == Credentials("pbx-a1", "long-enough")
     assert leg.headers == (("P-Asserted-Identity", "<sip:alice@sip.example.net>"),)
 
 
@@ -145,6 +145,15 @@ async def test_a_restart_loses_no_registration(nursery: trio.Nursery) -> None:
         None,
     )
     assert live.claims(request("INVITE", "sip:4711@sip.example.net", user="x"), source()) is not None
+
+
+async def test_what_another_entry_of_the_name_left_is_not_ours(nursery: trio.Nursery) -> None:
+    before = FakeContext()
+    live = await load(nursery, before)
+    live.answer(register(), source())
+    before.memory["username"] = "pbx-of-long-ago"
+    live = await load(nursery, FakeContext(before.memory))
+    assert isinstance(live.outbound_leg(call()), Refusal)
 
 
 async def test_calls_come_in_on_the_path_of_the_registration(nursery: trio.Nursery) -> None:

@@ -32,6 +32,8 @@ class Bindings:
         self._registrar.restore(self._remembered())
 
     def _remembered(self) -> Iterator[Binding]:
+        if self._memory.get("username") != self._aor:
+            return  # of an entry that had this name before, and another PBX
         for item in self._memory.get(_KEY, ()):
             host, port, transport = item["source"]
             self._sources[item["contact"]] = (host, port, transport)
@@ -80,6 +82,7 @@ class Bindings:
         bindings = self._registrar.bindings(self._aor)
         contacts = {binding.contact for binding in bindings}
         self._sources = {contact: found for contact, found in self._sources.items() if contact in contacts}
+        self._memory["username"] = self._aor
         self._memory[_KEY] = [
             {
                 **{name: getattr(binding, name) for name in _KEPT},

@@ -52,7 +52,7 @@ class LiveRegistrar:
     def __init__(self, ctx: EntryContext, config: InboundSettings) -> None:
         self._ctx = ctx
         self._config = config
-        self._credentials = Credentials(config.username, config.password.reveal())
+        self.credentials = Credentials(config.username, config.password.reveal())
         self.bindings = Bindings(config.username, ctx.memory)
 
     def outbound_leg(self, call: OutboundCall) -> OutboundLeg | Refusal:
@@ -74,7 +74,6 @@ class LiveRegistrar:
             from_uri=f"sip:{self._config.username}@{domain}",
             to_uri=f"sip:{escape_user(call.number)}@{contact.host_port}",
             from_display=call.request.from_.display,
-            credentials=self._credentials,
             route=tuple(binding.path),
             headers=(("P-Asserted-Identity", f"<sip:{escape_user(call.user)}@{domain}>"),),
         )
@@ -85,7 +84,7 @@ class LiveRegistrar:
         """
         username = self._config.username
         if request.method == "REGISTER":
-            return Claim(username, self._credentials) if _user(request.to.uri) == username else None
+            return Claim(username, self.credentials) if _user(request.to.uri) == username else None
         number = parse_uri(request.uri).user_unescaped
         if self.bindings.came_from(source, self._ctx.now()):
             return Claim(number)
@@ -93,7 +92,7 @@ class LiveRegistrar:
         if networks and allowed(networks, source.host):
             return Claim(number)
         if username in (_user(request.from_.uri), _authorization_user(request)):
-            return Claim(number, self._credentials)
+            return Claim(number, self.credentials)
         return None
 
     def answer(self, request: Message, source: Source) -> Message | None:
