@@ -170,8 +170,11 @@ class Pbx:
         play_hz: int | None = None,
         to: tuple[str, int] | None = None,
         headers: Iterable[tuple[str, str]] = (),
+        late_offer: bool = False,
     ) -> PbxCall:
         """Call an account that is registered here, or a SIP URI; `to` overrides where the INVITE is sent.
+
+        With `late_offer` the INVITE has no offer: the 200 has to bring one.
 
         Returns when the INVITE is on its way: see `PbxCall.answered`. Raises LookupError when the account is not
         registered, ValueError when the URI cannot be reached.
@@ -197,7 +200,7 @@ class Pbx:
             call_id=f"{token()}@{self.local[0]}",
         )
         call.play(play_hz or self.settings.tone_hz, self.settings.tone_dbfs)
-        await call.begin_outgoing(target, headers)
+        await call.begin_outgoing(target, headers, late_offer=late_offer)
         return call
 
     async def next_call(self) -> PbxCall:

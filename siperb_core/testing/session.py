@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Literal, Protocol
+from typing import Literal
 
 import trio
 
 from siperb_core.sdp.description import SdpError
 from siperb_core.sip import Flow, Message, NameAddr, ParseError, response_to
 from siperb_core.sip.transaction import ClientTransaction, ServerTransaction
+from siperb_core.testing.call_media import CallMedia, Change, first_of, info_digit
 from siperb_core.testing.user_agent import ALLOW, Credentials, UserAgent, token
 
 _QUEUE = 64  # things that may wait for a call's task; more are lost, and retransmitted by the peer
@@ -30,28 +31,6 @@ class CallFailed(Exception):
         self.status = status
         self.reason = reason
         self.response = response
-
-
-class CallMedia(Protocol):
-    """The media of one call. Descriptions are SDP; methods raise SdpError on one that cannot be used."""
-
-    async def offer(self) -> bytes:
-        """Our offer, for a new call or a running one."""
-
-    async def answer(self, offer: bytes) -> bytes:
-        """Take their offer and give our answer."""
-
-    async def accept(self, answer: bytes) -> None:
-        """Take their answer to our offer."""
-
-    def hold(self, held: bool) -> None:
-        """Whether our next offer puts the other side on hold (RFC 3264 section 8.4)."""
-
-    def digit_by_info(self, digit: str) -> None:
-        """A digit came in a SIP INFO."""
-
-    async def close(self) -> None:
-        """The call is over."""
 
 
 class Call:
@@ -103,11 +82,12 @@ class Call:
         self._invite_client: ClientTransaction | None = None
         self._resend: Message | None = None  # our INVITE as it would go out again, for a challenge
         self._acks: dict[tuple[int, str], Message] = {}
-        self._changing: _Change | None = None
+        self._changing: Change | None = None
         self._early_body = b""
         self._acked: trio.Event = trio.Event()
         self._offered_in_answer = False
         self._cancelling = False
+        self._late_offer = False
         self._queue_in, self._queue_out = trio.open_memory_channel[tuple[str, object, Message]](_QUEUE)
 
     # What users ask
@@ -197,7 +177,7 @@ class Call:
         """Offer anew in the running call and wait until the answer is acknowledged. Raises CallFailed."""
         if self.ended.is_set() or not self.was_answered or self._changing is not None:
             raise CallFailed(491, "Request Pending")
-        change = self._changing = _Change()
+        change = self._changing = Change()
         try:
             body = await self._media.offer()
             self._send_invite(self._request("INVITE", [("Allow", ALLOW), ("Content-Type", "application/sdp")], body))
@@ -241,14 +221,16 @@ class Call:
         self._routes = tuple(invite.values("Record-Route"))
         self._register()
 
-    async def begin_outgoing(self, uri: str, headers: Iterable[tuple[str, str]] = ()) -> None:
-        """Send the INVITE."""
+    async def begin_outgoing(
+        self, uri: str, headers: Iterable[tuple[str, str]] = (), *, late_offer: bool = False
+    ) -> None:
+        """Send the INVITE; with `late_offer` the other side has to offer, in its 200 (section 13.2.1)."""
         self._target = uri
-        body = await self._media.offer()
+        self._late_offer = late_offer
+        body = b"" if late_offer else await self._media.offer()
         self._register()
-        invite = self._request(
-            "INVITE", [("Allow", ALLOW), *headers, ("Content-Type", "application/sdp")], body, contact=True
-        )
+        kind = [("Content-Type", "application/sdp")] if body else []
+        invite = self._request("INVITE", [("Allow", ALLOW), *headers, *kind], body, contact=True)
         self.invite = invite.copy()
         self._send_invite(invite)
 
@@ -334,7 +316,7 @@ class Call:
             case "INVITE" | "UPDATE":
                 await self._handle_offer(transaction, request)
             case "INFO":
-                digit = _info_digit(request)
+                digit = info_digit(request)
                 if digit:
                     self._media.digit_by_info(digit)
                 self.agent.respond(transaction, response_to(request, 200))
@@ -384,7 +366,7 @@ class Call:
     async def _handle_provisional(self, response: Message) -> None:
         self._learn_target(response)
         self.rang.set()
-        if response.body and response.body != self._early_body:
+        if response.body and response.body != self._early_body and not self._late_offer:
             self._early_body = response.body
             await self._take_answer(response.body)
 
@@ -402,11 +384,13 @@ class Call:
             self._establish(response)
         else:
             self._learn_target(response)
-        self._acknowledge(number, response.to_tag)
-        if initial and self._cancelling:
+        late = initial and self._late_offer
+        answer = await self._late_answer(response.body) if late else b""
+        self._acknowledge(number, response.to_tag, answer)
+        if initial and (self._cancelling or (late and not answer)):
             self.abandon()
             return
-        if not (initial and response.body == self._early_body):
+        if not late and not (initial and response.body == self._early_body):
             await self._take_answer(response.body)
         if self._changing is not None:
             self._changing.finish(response)
@@ -414,6 +398,12 @@ class Call:
             self.was_answered = True
             self._decided.set()
             self.confirmed.set()
+
+    async def _late_answer(self, offer: bytes) -> bytes:
+        try:
+            return await self._media.answer(offer)
+        except SdpError:
+            return b""
 
     async def _handle_failure(self, response: Message, initial: bool) -> None:
         if self._resend is not None:
@@ -479,13 +469,13 @@ class Call:
         while not acked.is_set() and not self.ended.is_set():
             self.agent.respond(transaction, response.copy())
             with trio.move_on_after(wait if not self._flow.reliable else math.inf):
-                await _first(acked, self.ended)
+                await first_of(acked, self.ended)
             wait = min(2 * wait, _T2)
             if trio.current_time() >= deadline:
                 self.abandon("network")
 
-    def _acknowledge(self, number: int, to_tag: str) -> None:
-        ack = self._request("ACK")
+    def _acknowledge(self, number: int, to_tag: str, body: bytes = b"") -> None:
+        ack = self._request("ACK", [("Content-Type", "application/sdp")] if body else [], body)
         ack.set("CSeq", f"{number} ACK")
         if self._resend is not None:
             for name in ("Authorization", "Proxy-Authorization"):
@@ -536,45 +526,3 @@ class Call:
         if self._changing is not None:
             self._changing.done.set()
         self._queue_in.close()
-
-
-class _Change:
-    """A re-INVITE of ours that somebody waits for."""
-
-    def __init__(self) -> None:
-        self.done = trio.Event()
-        self.response: Message | None = None
-
-    def finish(self, response: Message) -> None:
-        self.response = response
-        self.done.set()
-
-
-async def _first(*events: trio.Event) -> None:
-    """Wait for the first of several events."""
-    async with trio.open_nursery() as nursery:
-
-        async def wait(event: trio.Event) -> None:
-            await event.wait()
-            nursery.cancel_scope.cancel()
-
-        for event in events:
-            nursery.start_soon(wait, event)
-
-
-def _info_digit(request: Message) -> str:
-    """The digit in an INFO: application/dtmf-relay (`Signal=5`) or application/dtmf (`5`); "" where there is none."""
-    kind = (request.get("Content-Type") or "").partition(";")[0].strip().lower()
-    text = request.body[:200].decode("ascii", "replace")
-    if kind == "application/dtmf-relay":
-        for line in text.splitlines():
-            name, _, value = line.partition("=")
-            if name.strip().lower() == "signal":
-                text = value
-                break
-        else:
-            return ""
-    elif kind != "application/dtmf":
-        return ""
-    text = text.strip().upper()
-    return text if len(text) == 1 and text in "0123456789*#ABCD" else ""

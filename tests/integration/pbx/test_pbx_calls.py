@@ -294,6 +294,14 @@ async def test_garbage_is_ignored(pbx: Pbx, phone: Pbx) -> None:
     await call.hangup()
 
 
+async def test_an_invite_without_an_offer_gets_one(pbx: Pbx, phone: Pbx) -> None:
+    call = await phone.call(uri("601", pbx), caller="200", play_hz=650, late_offer=True)
+    await call.answered()
+    assert (await call.listen(0.6)).is_tone(1000)
+    assert (await pbx.calls[0].listen(0.6)).is_tone(650)
+    await call.hangup()
+
+
 async def test_a_pbx_that_closes_hangs_up(phone: Pbx) -> None:
     async with open_pbx(PbxSettings()) as pbx:
         call = await phone.call(uri("601", pbx))
