@@ -10,13 +10,13 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from siperb_core.cli.output import FINE, NOT_FINE, USAGE, CommandError, note, print_json
-from siperb_core.cli.setup import ANY, DEFAULT_CONFIG, ConfigOption, JsonOption, ask, usable
+from siperb_core.cli.setup import DEFAULT_CONFIG, ConfigOption, JsonOption, ask, usable
 from siperb_core.entries.source import LoadResult, load
 
 
 def run(*, config: ConfigOption = DEFAULT_CONFIG) -> int:
     """Run the gateway in the foreground. SIGTERM drains, SIGHUP reloads the configuration."""
-    usable(load(config, transports=ANY))
+    usable(load(config))
     import trio
 
     from siperb_core.process import configure_log, run_gateway

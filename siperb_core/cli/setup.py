@@ -20,19 +20,9 @@ JsonOption = Annotated[bool, Parameter(name="--json", negative=(), help="JSON in
 DEFAULT_CONFIG = Path("siperb.toml")
 
 
-class Anything(frozenset[str]):
-    """Every transport's name: which are installed is known only once the file has said which plugins are disabled."""
-
-    def __contains__(self, name: object) -> bool:
-        return True
-
-
-ANY = Anything()
-
-
 def load_all(path: Path, only: Iterable[str] | None = None) -> tuple[LoadResult, Plugins]:
     """The configuration, validated by the plugins it does not disable. `only`: the hooks the command needs."""
-    first = load(path, transports=ANY)
+    first = load(path)
     plugins = load_plugins(first.config.plugins.disable if first.config else (), only=only)
     return load(path, plugins.connection_types, plugins.transports), plugins
 
@@ -46,7 +36,7 @@ def usable(result: LoadResult) -> GatewayConfig:
 
 def control_path(path: Path) -> Path:
     """The control socket of the gateway that runs with this configuration file."""
-    config = usable(load(path, transports=ANY))
+    config = usable(load(path))
     return Path(os.path.abspath(config.gateway.data_dir)) / "control.sock"
 
 

@@ -93,7 +93,6 @@ class _Slot:
         self.connection: Connection | None = None
         self.scope = trio.CancelScope()
         self.ended = trio.Event()
-        self.hurry = trio.Event()
         self._entries = entries
 
     async def request(self, message: Message, target: Target) -> Message:
@@ -222,10 +221,6 @@ class Entries:
         async with self._reloading:
             await self._replace(self._slots[name].entry)
 
-    def retry_now(self, name: str) -> None:
-        """Cut a wait for the next attempt short. Raises KeyError where there is no entry of that name."""
-        self._slots[name].hurry.set()
-
     async def probe(self, entry: Entry) -> Failure | None:
         """Try an entry's settings once, beside what runs; None when they work."""
         found = self.types.get(entry.type)
@@ -332,10 +327,8 @@ class Entries:
                 mend = "report it to the plugin's author, with the log"
                 slot.raise_issue("crashed", f"connection type {found.kind} {failure.reason}", mend)
             wait = delay(attempt, failure.retry_after, self._jitter())
-            slot.hurry = trio.Event()
             slot.become("retry", failure.reason, self.outside.now() + wait)
-            with trio.move_on_after(wait):
-                await slot.hurry.wait()
+            await trio.sleep(wait)
 
     async def _serve_once(self, slot: _Slot, found: ConnectionType) -> Failure:
         """Run the type's `serve` once; what its end means. Only cancellation comes out as an exception."""

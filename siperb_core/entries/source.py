@@ -103,10 +103,11 @@ class EntryKeys:
 def load(
     path: Path | str,
     types: Mapping[str, ConnectionType] | None = None,
-    transports: Collection[str] = TRANSPORTS,
+    transports: Collection[str] | None = None,
 ) -> LoadResult:
     """Read a file. `types` are the installed connection types; without them `[connection.settings]` stays as it is
-    written. `transports` are the names of the installed transports.
+    written. `transports` are the names of the installed transports: the core's where only `types` are given,
+    unchecked where neither is.
 
     Never raises for what is in the file, or for a file that is missing: that is a problem too.
     """
@@ -125,7 +126,7 @@ def load_text(
     data: bytes,
     path: Path,
     types: Mapping[str, ConnectionType] | None = None,
-    transports: Collection[str] = TRANSPORTS,
+    transports: Collection[str] | None = None,
     *,
     private: bool = False,
 ) -> LoadResult:
@@ -138,6 +139,8 @@ def load_text(
         return LoadResult(None, (Problem(path.name, f"is not UTF-8 text at octet {error.start}", "save it as UTF-8"),))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         return LoadResult(None, (Problem(path.name, f"is not TOML: {error}", "mend the syntax at that place"),))
+    if transports is None and types is not None:
+        transports = TRANSPORTS
     reader = Structurer(path.absolute().parent)
     config = _config(document, reader, path, types, transports)
     if not private:
@@ -155,7 +158,7 @@ def _config(
     reader: Structurer,
     path: Path,
     types: Mapping[str, ConnectionType] | None,
-    transports: Collection[str],
+    transports: Collection[str] | None,
 ) -> GatewayConfig | None:
     for key in document:
         if key not in ("gateway", "listen", "media", "plugins", "device", "connection"):
@@ -200,13 +203,13 @@ def _tables(data: object, path: str, most: int, reader: Structurer) -> list[Any]
     return data
 
 
-def _listeners(data: object, reader: Structurer, transports: Collection[str]) -> tuple[Listen, ...]:
+def _listeners(data: object, reader: Structurer, transports: Collection[str] | None) -> tuple[Listen, ...]:
     listeners: list[Listen] = []
     taken: dict[tuple[bool, str, int], str] = {}
     for index, item in enumerate(_tables(data, "listen", MAX_LISTENERS, reader)):
         path = f"listen[{index}]"
         raw = reader.instance(_Listen, item, path)
-        if raw is not None and raw.transport not in transports:
+        if raw is not None and transports is not None and raw.transport not in transports:
             reader.wrong(f"{path}.transport", f'"{raw.transport[:40]}" is not known', "use " + ", ".join(transports))
         listener = _listener(raw, path, reader) if raw is not None else None
         if listener is None:
