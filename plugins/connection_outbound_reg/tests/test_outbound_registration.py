@@ -233,7 +233,7 @@ async def test_calls_go_out_with_our_credentials_by_the_pbx_s_service_route(
     live = await load(nursery, FakePbx())
     leg = live.outbound_leg(OutboundCall("600", "INVITE", "alice", "laptop", invite("sip:600@sip.example.net")))
     assert (leg.request_uri, leg.from_uri) == ("sip:600@pbx.example.com", "sip:200@pbx.example.com")
-    assert (leg.credentials.username, leg.credentials.password) == ("200", "pw")
+    assert (live.credentials.username, live.credentials.password) == ("200", "pw")
     assert leg.route == ("<sip:edge.example.com;lr>",)
     assert leg.target == Target("pbx.example.com", None, "udp")
 

@@ -90,15 +90,15 @@ async def test_calls_go_to_the_fixed_address(nursery: trio.Nursery) -> None:
         from_uri="sip:acc@pbx.example.com",
         to_uri="sip:+4930%231@pbx.example.com:5070",
         from_display="Alice",
-        credentials=Credentials("acc", "pw"),
     )
+    assert live.credentials == Credentials("acc", "pw")
 
 
 async def test_without_an_account_the_user_calls_and_nothing_is_answered(nursery: trio.Nursery) -> None:
     live = await loaded(nursery, from_domain="sip.example.net")
     leg = live.outbound_leg(call("600"))
     assert leg.from_uri == "sip:alice@sip.example.net"
-    assert leg.credentials is None
+    assert live.credentials is None
 
 
 async def test_ipv6_and_an_outbound_proxy(nursery: trio.Nursery) -> None:

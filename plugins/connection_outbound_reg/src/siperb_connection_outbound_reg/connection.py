@@ -63,6 +63,7 @@ class LiveRegistration:
         self._ctx = ctx
         self._config = config
         self._token = parse_uri(contact).user_unescaped
+        self.credentials = config.credentials
         self.service_route: tuple[str, ...] = ()
 
     def outbound_leg(self, call: OutboundCall) -> OutboundLeg | Refusal:

@@ -42,6 +42,7 @@ class LiveTrunk:
     def __init__(self, ctx: EntryContext, config: TrunkSettings) -> None:
         self._ctx = ctx
         self._config = config
+        self.credentials = config.credentials
 
     def outbound_leg(self, call: OutboundCall) -> OutboundLeg | Refusal:
         """To the fixed address."""
