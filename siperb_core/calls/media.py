@@ -82,7 +82,14 @@ class CallMedia:
 
     def statistics(self) -> dict[str, Any]:
         """The `media{...}` of the contract."""
-        return {**self.session.stats, "mode": self.bridge.mode, "why": self.bridge.why}
+        bridge = self.bridge
+        return {
+            **self.session.stats,
+            "mode": bridge.mode,
+            "why": bridge.why,
+            "client_codec": bridge.client_codec,
+            "peer_codec": bridge.peer_codec,
+        }
 
     def close(self) -> None:
         """The call is over."""
