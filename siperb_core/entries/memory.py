@@ -13,8 +13,9 @@ MAX_VALUE = 64 << 10
 class Memory(MutableMapping[str, Any]):
     """Small JSON values by key.
 
-    `put` and `delete` carry a change to the store, in order and without waiting. A value that is read is a copy: to change
-    it, assign it anew. Raises TypeError for what is not JSON and ValueError for what is too large; nothing is changed then.
+    `put` and `delete` carry a change to the store, in order and without waiting. A value that is read is a copy: to
+    change it, assign it anew. Raises TypeError for what is not JSON and ValueError for what is too large; nothing is
+    changed then.
     """
 
     def __init__(
