@@ -19,6 +19,7 @@ import trio
 from siperb_core.admission import Admission
 from siperb_core.calls import CallMedia, Calls
 from siperb_core.calls.media import new_session_id, new_ssrc
+from siperb_core.calls.record import CallRecord
 from siperb_core.defaults.devices import ConfiguredDevices
 from siperb_core.entries.contract import ConnectionNotReady, Credentials, Target
 from siperb_core.entries.lifecycle import Entries, LoadedConnection
@@ -342,6 +343,10 @@ class Gateway:
     def forget_dialog(self, token: str) -> None:
         """Remove a dialog."""
         self.store.delete_dialog(token)
+
+    def keep_record(self, record: CallRecord) -> None:
+        """Write the record of a call that is over to the store."""
+        self.store.add_call(record.call_id, record.as_json(None), record.started, record.ended)
 
     def announce(self, event: CallEvent) -> None:
         """Tell the plugins of a call."""

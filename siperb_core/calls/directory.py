@@ -71,6 +71,7 @@ class Calls:
     def _over(self, call: Call) -> None:
         if self._calls.pop(call.token, None) is not None and call.method == "INVITE":
             self._ended.append(call.record)
+            self._host.keep_record(call.record)
         self._one_over.set()
         self._one_over = trio.Event()
 

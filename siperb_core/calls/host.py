@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from siperb_core.calls.media import CallMedia
+    from siperb_core.calls.record import CallRecord
     from siperb_core.entries.contract import Credentials, Target
     from siperb_core.entries.model import Entry
     from siperb_core.events import CallEvent
@@ -50,6 +51,9 @@ class CallHost(Protocol):
 
     def forget_dialog(self, token: str) -> None:
         """Remove it."""
+
+    def keep_record(self, record: CallRecord) -> None:
+        """Write the record of a call that is over to the store."""
 
     def announce(self, event: CallEvent) -> None:
         """Tell the plugins."""

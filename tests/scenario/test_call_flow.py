@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 
 import pytest
@@ -334,3 +335,66 @@ async def test_the_gateway_can_end_a_call_on_both_sides(world: World, phone: End
     assert to_pbx.cseq.number == last + 1
     assert (to_phone.from_tag, to_phone.to_tag) == (pbx.tag, phone.tag)
     assert "media worker died" in (to_pbx.get("Reason") or "")
+
+
+def restarted(world: World, *flows: FakeFlow) -> World:
+    """Another gateway with what the first one had on disk, and the same flows to reach everybody."""
+    after = World()
+    after.reachable = {(flow.transport, *flow.remote): flow for flow in flows}
+    after.candidates = world.candidates
+    for token, data in json.loads(json.dumps(world.saved)).items():
+        after.calls.restore(token, data)
+    return after
+
+
+async def test_a_passthrough_call_outlives_a_restart(
+    world: World, phone: EndPoint, pbx: EndPoint, nursery: trio.Nursery
+) -> None:
+    world.connect("office", pbx.flow, credentials=Credentials("200", "pw"))
+    phone.invite("600")
+    pbx.respond(pbx.flow.next(), 407, CHALLENGE)
+    pbx.respond(pbx.flow.next_of("INVITE"), 200)
+    pbx.flow.sent.clear()
+    phone.learn(phone.flow.next_of(200))
+    phone.request("ACK", cseq=phone.cseq)
+    acknowledged = pbx.flow.next()
+    phone.request("INFO")
+    pbx.respond(pbx.flow.next(), 200)
+    phone.flow.next()
+
+    after = restarted(world, phone.flow, pbx.flow)
+    nursery.start_soon(after.signalling.run_timers)
+    phone.world = pbx.world = after
+    pbx.request("INVITE", body=b"re-offer")
+    reinvite = phone.flow.next()
+    assert (reinvite.method, reinvite.uri) == ("INVITE", "sip:alice@alice.invalid;transport=ws")
+    phone.respond(reinvite, 200)
+    pbx.flow.next_of(200)
+    bye = phone.request("BYE")
+    carried = pbx.flow.next_of("BYE")
+    assert carried.cseq.number == bye.cseq.number + 1 > acknowledged.cseq.number
+    pbx.respond(carried, 407, CHALLENGE)
+    again = pbx.flow.next_of("BYE")
+    assert 'username="200"' in (again.get("Proxy-Authorization") or "")
+    pbx.respond(again, 200)
+    assert phone.flow.next_of(200).cseq == bye.cseq
+    assert after.calls.active() == []
+    assert after.saved == {}
+
+
+async def test_a_bridged_call_ends_on_both_sides_after_a_restart(
+    world: World, phone: EndPoint, pbx: EndPoint, nursery: trio.Nursery
+) -> None:
+    established(world, phone, pbx)
+    (data,) = world.saved.values()
+    data["bridged"] = True
+    after = restarted(world, pbx.flow)
+    nursery.start_soon(after.signalling.run_timers)
+    bye = pbx.flow.next()
+    assert bye.method == "BYE"
+    assert "restart" in (bye.get("Reason") or "")
+    assert not phone.flow.sent, "the phone is not back yet"
+    after.reachable["ws", *phone.flow.remote] = phone.flow
+    after.calls.on_registered("alice")
+    assert phone.flow.next().method == "BYE"
+    assert after.calls.active() == []

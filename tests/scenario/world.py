@@ -8,9 +8,9 @@ from typing import Any
 
 import attrs
 import trio
-from siperb_core.sip.registrar import Binding
 
 from siperb_core.calls import CallMedia, Calls
+from siperb_core.calls.record import CallRecord
 from siperb_core.entries.contract import Claim, Credentials, OutboundCall, OutboundLeg, Refusal, Source, Target
 from siperb_core.entries.lifecycle import LoadedConnection
 from siperb_core.entries.model import Entry
@@ -18,6 +18,7 @@ from siperb_core.events import CallEvent
 from siperb_core.signalling import Signalling
 from siperb_core.sip import Flow, Message, parse, response_to
 from siperb_core.sip.dialog import Leg
+from siperb_core.sip.registrar import Binding
 from siperb_core.sip.transaction import ServerTransaction
 
 
@@ -87,6 +88,8 @@ class World:
         self.entry = Entry("office", "fake")
         self.events: list[CallEvent] = []
         self.saved: dict[str, Mapping[str, Any]] = {}
+        self.records: list[CallRecord] = []
+        self.reachable: dict[tuple[str, str, int], FakeFlow] = {}
         self.dead: set[Flow] = set()
         self.media: Callable[[Entry, str, Flow, Flow], CallMedia | None] = lambda *_: None
 
@@ -139,6 +142,8 @@ class World:
         return next((item.connection.credentials for item in self.candidates if item.entry.name == connection), None)
 
     def leg_flow(self, leg: Leg) -> Flow | None:
+        if leg.flow is None and leg.address is not None:
+            return self.reachable.get(leg.address)
         return None if leg.flow in self.dead else leg.flow
 
     def contact(self, token: str, flow: Flow) -> str:
@@ -153,6 +158,9 @@ class World:
 
     def forget_dialog(self, token: str) -> None:
         self.saved.pop(token, None)
+
+    def keep_record(self, record: CallRecord) -> None:
+        self.records.append(record)
 
     def announce(self, event: CallEvent) -> None:
         self.events.append(event)
