@@ -23,6 +23,7 @@ from siperb_core.calls.record import CallRecord
 from siperb_core.defaults.devices import ConfiguredDevices
 from siperb_core.entries.contract import ConnectionNotReady, Credentials, Target
 from siperb_core.entries.lifecycle import Entries, LoadedConnection
+from siperb_core.entries.memory import Memory
 from siperb_core.entries.model import Device, Entry, GatewayConfig, Listen, routes_of
 from siperb_core.entries.source import LoadResult, load
 from siperb_core.events import CallEvent, RegistrationEvent
@@ -129,11 +130,13 @@ class Gateway:
 
     async def reload(self) -> LoadResult:
         """Read the file again and apply what changed. A file that cannot be used changes nothing."""
-        result = load(self.config_path, self.plugins.connection_types)
+        result = load(self.config_path, self.plugins.connection_types, self.plugins.transports)
         if result.config is not None:
             self.config = result.config
             self._devices.update(result.config.devices)
-            await self.entries.reload(result.config.connections)
+            changes = await self.entries.reload(result.config.connections)
+            for name in changes.removed:
+                self.store.delete_memory(f"entry:{name}")
         return result
 
     async def wait_settled(self) -> None:
@@ -157,7 +160,7 @@ class Gateway:
             raise ConfigurationError(first)
         self._devices = ConfiguredDevices(first.config.devices)
         self.plugins = load_plugins(first.config.plugins.disable, own={"devices": self._devices})
-        result = load(self.config_path, self.plugins.connection_types)
+        result = load(self.config_path, self.plugins.connection_types, self.plugins.transports)
         if result.config is None:
             raise ConfigurationError(result)
         for problem in (*result.problems, *result.warnings):
@@ -167,7 +170,7 @@ class Gateway:
 
     def _prepare(self) -> None:
         config = self.config
-        memory = self.store.memory("gateway")
+        memory = self._memory("gateway")
         if "secret" not in memory:
             memory["secret"] = secrets.token_hex(32)
         self._secret = bytes.fromhex(memory["secret"])
@@ -415,7 +418,11 @@ class Gateway:
 
     def memory(self, entry: str) -> MutableMapping[str, Any]:
         """What an entry keeps over a restart."""
-        return self.store.memory(f"entry:{entry}")
+        return self._memory(f"entry:{entry}")
+
+    def _memory(self, key: str) -> Memory:
+        store = self.store
+        return Memory(store.memory(key), partial(store.put_memory, key), partial(store.delete_memory, key))
 
     def random_token(self, octets: int = 12) -> str:
         """Random letters and digits."""
