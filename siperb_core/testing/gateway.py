@@ -27,6 +27,9 @@ bind = "127.0.0.1:0"
 [media]
 workers = 1
 
+[plugins]
+disable = ["console"]
+
 [[device]]
 name = "alice-web"
 user = "alice"
