@@ -13,8 +13,11 @@ SECONDS ?= 60
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt $(PLUGINS)
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "the package python3-venv is missing: installing it"; \
+	  apt-get update -qq && apt-get install -y -qq python3-venv && $(PYTHON) -m venv $(VENV); }
+	@echo "installing into $(VENV) (once, a minute or two)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 	  --editable '.[test,lint,docs]' $(patsubst %/pyproject.toml,--editable %,$(PLUGINS))
 	touch $@
 
