@@ -57,7 +57,7 @@ bench-media: $(STAMP)
 	$(BIN)/python bench/media.py
 
 bench-sip: $(STAMP)
-	$(BIN)/python bench/sip_invite.py
+	$(BIN)/python bench/sip.py
 
 fuzz: $(STAMP)
 	$(BIN)/python tests/fuzz/fuzz_sip.py --seconds $(SECONDS)

@@ -1,0 +1,168 @@
+"""What signalling costs: CPU of the gateway per call and per REGISTER, memory per idle softphone, time per INVITE.
+
+python bench/sip.py [NAME ...] [--rounds N] [--count N]. One JSON line for each figure (docs: benchmarks): the median of
+some rounds, in each of which Kamailio (tm, rr, one child) is measured first, with the same load. CPU is that of the
+process under test; the load runs in others. Figures of two machines do not compare, ratios do.
+
+`sip.call_udp_udp`  INVITE 100 180 200 ACK BYE 200, SIPp to SIPp. Routing, dialogs on disk, the log: as in production.
+                    SDP passes as it is, and softphones are let in by UDP (see bench/sip_gateway.py).
+`sip.call_ws_udp`   the same from softphones on WebSockets; with `media` it has media sessions and bridged SDP too.
+`sip.register_digest`   REGISTER 401 REGISTER 200 over a WebSocket, the binding on disk before the 200.
+`sip.memory_per_phone_kib`  of 10,000 registered softphones on idle WebSockets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import sip_invite
+import sip_peers as peers
+
+RATE = 100
+"""Calls or registrations a second: little enough that nothing is ever late."""
+MEDIA_RATE = 20
+PHONES = 100
+IDLE_PHONES = 10_000
+
+
+def udp_calls(work: Path, count: int, *, kamailio: bool) -> float:
+    """CPU milliseconds of a call, UDP to UDP."""
+    with ExitStack() as stack:
+        pbx = stack.enter_context(peers.answering_pbx(work))
+        source = peers.free_port()
+        if kamailio:
+            proxy = stack.enter_context(peers.kamailio(work, pbx=pbx))
+        else:
+            proxy = stack.enter_context(peers.gateway(work, devices=0, pbx=pbx))
+            peers.register_caller(proxy["phones"], source)
+        peers.call_by_sipp(work, proxy["phones"], source, 100, RATE)
+        before = peers.cpu_seconds(proxy["pid"], children=kamailio)
+        done = peers.call_by_sipp(work, proxy["phones"], source, count, RATE)
+        return (peers.cpu_seconds(proxy["pid"], children=kamailio) - before) / done * 1000
+
+
+def websocket_load(work: Path, count: int, *, what: str, kamailio: bool = False, media: bool = False) -> float:
+    """CPU milliseconds of a call from a WebSocket to UDP, or of a REGISTER with its challenge."""
+    with ExitStack() as stack:
+        pbx = stack.enter_context(peers.answering_pbx(work))
+        if kamailio:
+            proxy = stack.enter_context(peers.kamailio(work, pbx=pbx, websocket=True))
+        else:
+            proxy = stack.enter_context(peers.gateway(work, devices=PHONES, pbx=pbx, media=media))
+        rate = MEDIA_RATE if media else RATE
+        job = {"port": proxy["ws"], "phones": PHONES, "count": count, "rate": rate}
+        load = stack.enter_context(peers.load(work, what=what, **job))
+        load.hear()
+        before = peers.cpu_seconds(proxy["pid"], children=kamailio)
+        load.go()
+        result = load.hear()
+        if result["ok"] < 0.99 * count:
+            raise SystemExit(f"{what}: {result}")
+        return (peers.cpu_seconds(proxy["pid"], children=kamailio) - before) / result["ok"] * 1000
+
+
+def idle_phones(work: Path, transport: str, count: int) -> float:
+    """KiB of resident memory a softphone costs that does nothing but stay registered."""
+    first = 100
+    with (
+        peers.gateway(work, devices=count) as proxy,
+        peers.load(work, what="idle", port=proxy[transport], tls=transport == "wss", phones=count, warm=first) as load,
+    ):
+        load.hear()
+        before = peers.memory_kib(proxy["pid"])
+        load.go()
+        load.hear()
+        time.sleep(2)  # what the last ones left behind is let go
+        return (peers.memory_kib(proxy["pid"]) - before) / (count - first)
+
+
+def tell(bench: str, values: list[float], unit: str, peer_values: list[float] | None, **more: object) -> None:
+    """Print one figure."""
+    version = peers.kamailio_version()
+    value = statistics.median(values)
+    peer = statistics.median(peer_values) if peer_values else None
+    line: dict[str, object] = {
+        "bench": bench, "value": round(value, 4), "unit": unit, "peer": "kamailio",
+        "peer_value": None if peer is None else round(peer, 4), "ratio": None if not peer else round(value / peer, 2),
+        "peer_version": version,
+    }  # fmt: skip
+    if peer is None and "reason" not in more:
+        line["reason"] = "not installed" if version is None else "not measured"
+    line["rounds"] = [round(value, 3) for value in values]
+    print(json.dumps(line | more), flush=True)
+
+
+def compare(
+    bench: str, rounds: int, measure: Callable[[], float], measure_peer: Callable[[], float] | None, **more: object
+) -> None:
+    """Measure in turns."""
+    values, peer_values = [], []
+    for _ in range(rounds):
+        if measure_peer is not None and peers.kamailio_version() is not None:
+            peer_values.append(measure_peer())
+        values.append(measure())
+    tell(bench, values, "ms CPU", peer_values, **more)
+
+
+def main() -> None:
+    """Measure what was asked for."""
+    names = ("sip.call_udp_udp", "sip.call_ws_udp", "sip.register_digest", "sip.memory_per_phone_kib", "sip.invite_us")
+    parser = argparse.ArgumentParser(description="Signalling benchmarks.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"default: all of {', '.join(names)}")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--count", type=int, default=1500, help="calls or registrations in a round")
+    parser.add_argument("--phones", type=int, default=IDLE_PHONES, help="idle softphones")
+    asked = parser.parse_args()
+    unknown = set(asked.names) - set(names)
+    if unknown:
+        parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
+    wanted = asked.names or names
+    rounds, count = asked.rounds, asked.count
+    with tempfile.TemporaryDirectory() as directory:
+        work = Path(directory)
+        if "sip.call_udp_udp" in wanted:
+            compare(
+                "sip.call_udp_udp",
+                rounds,
+                lambda: udp_calls(work, count, kamailio=False),
+                lambda: udp_calls(work, count, kamailio=True),
+            )
+        for bench, what in (("sip.call_ws_udp", "calls"), ("sip.register_digest", "registers")):
+            if bench in wanted:
+                compare(
+                    bench,
+                    rounds,
+                    lambda what=what: websocket_load(work, count, what=what),  # type: ignore[misc]
+                    lambda what=what: websocket_load(work, count, what=what, kamailio=True),  # type: ignore[misc]
+                )
+        if "sip.call_ws_udp" in wanted:
+            compare(
+                "sip.call_ws_udp",
+                rounds,
+                lambda: websocket_load(work, count // 5, what="calls", media=True),
+                None,
+                media=True,
+                reason="Kamailio by itself bridges no media",
+            )
+        if "sip.memory_per_phone_kib" in wanted:
+            for transport in ("ws", "wss"):
+                value = idle_phones(work, transport, asked.phones)
+                tell(
+                    "sip.memory_per_phone_kib", [value], "KiB", None,
+                    transport=transport, phones=asked.phones, reason="not measured: other memory model",
+                )  # fmt: skip
+    if "sip.invite_us" in wanted:
+        sys.argv[1:] = []
+        sip_invite.main()
+
+
+if __name__ == "__main__":
+    main()
