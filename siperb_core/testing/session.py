@@ -6,7 +6,7 @@ Everything that arrives for a call goes through one queue and one task, so that 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Literal
 
 import trio
@@ -14,8 +14,9 @@ import trio
 from siperb_core.sdp.description import SdpError
 from siperb_core.sip import Flow, Message, NameAddr, ParseError, response_to
 from siperb_core.sip.transaction import ClientTransaction, ServerTransaction
+from siperb_core.testing.call_dialog import CallDialog
 from siperb_core.testing.call_media import CallMedia, Change, first_of, info_digit
-from siperb_core.testing.user_agent import ALLOW, Credentials, UserAgent, token
+from siperb_core.testing.user_agent import ALLOW, Credentials, UserAgent
 
 _QUEUE = 64  # things that may wait for a call's task; more are lost, and retransmitted by the peer
 _T1, _T2 = 0.5, 4.0
@@ -33,7 +34,7 @@ class CallFailed(Exception):
         self.response = response
 
 
-class Call:
+class Call(CallDialog):
     """One call. Made by `UserAgent`'s users; `media` decides what is heard."""
 
     def __init__(
@@ -49,11 +50,9 @@ class Call:
         call_id: str,
         credentials: Credentials | None = None,
     ) -> None:
+        super().__init__(contact=contact, local=local, remote=remote, call_id=call_id)
         self.agent = agent
         self.direction = direction
-        self.call_id = call_id
-        self.local, self.remote = local, remote
-        self.local_tag, self.remote_tag = token(), ""
         self.rang = trio.Event()
         self.confirmed = trio.Event()
         """The ACK of the INVITE was sent or came."""
@@ -71,12 +70,7 @@ class Call:
         """The BYE that ended the call, if they sent one."""
         self._media = media
         self._flow = flow
-        self._contact = contact
         self._credentials = credentials
-        self._target = ""
-        self._routes: Sequence[str] = ()
-        self._cseq = 0
-        self._remote_cseq = -1
         self._decided = trio.Event()
         self._invite_server: ServerTransaction | None = None
         self._invite_client: ClientTransaction | None = None
@@ -428,35 +422,6 @@ class Call:
     def _flow_for(self, message: Message) -> Flow:
         return self.agent.flow_for(message, self._flow)
 
-    def _request(
-        self, method: str, headers: Iterable[tuple[str, str]] = (), body: bytes = b"", *, contact: bool = False
-    ) -> Message:
-        if method not in ("ACK", "CANCEL"):
-            self._cseq += 1
-        fields = [
-            ("Max-Forwards", "70"),
-            ("From", str(self.local.with_param("tag", self.local_tag))),
-            ("To", str(self.remote.with_param("tag", self.remote_tag) if self.remote_tag else self.remote)),
-            ("Call-ID", self.call_id),
-            ("CSeq", f"{self._cseq} {method}"),
-            *(("Route", route) for route in self._routes),
-        ]
-        if contact or method in ("INVITE", "UPDATE"):
-            fields.append(("Contact", self._contact))
-        return Message.request(method, self._target, [*fields, *headers], body)
-
-    def _response(self, request: Message, status: int, body: bytes = b"") -> Message:
-        headers = [("Contact", self._contact), ("Allow", ALLOW)]
-        headers += [("Record-Route", value) for value in request.get_all("Record-Route")]
-        return response_to(
-            request,
-            status,
-            to_tag=self.local_tag,
-            headers=headers,
-            body=body,
-            content_type="application/sdp" if body else None,
-        )
-
     def _respond_to_invite(self, status: int, body: bytes = b"") -> None:
         if self.invite is None or self._invite_server is None or self._decided.is_set():
             return
@@ -502,17 +467,6 @@ class Call:
         self._end(by, 487 if self._cancelling else 0, "Request Terminated" if self._cancelling else "")
 
     # State
-
-    def _establish(self, response: Message) -> None:
-        """The dialog as a 2xx to our INVITE makes it (section 12.1.2)."""
-        self.remote_tag = response.to_tag
-        self._routes = tuple(reversed(response.values("Record-Route")))
-        self._learn_target(response)
-
-    def _learn_target(self, message: Message) -> None:
-        contacts = message.contacts
-        if contacts:
-            self._target = contacts[0].uri
 
     def _end(self, by: Literal["us", "them", "network"], status: int = 0, reason: str = "") -> None:
         if self.ended.is_set():
