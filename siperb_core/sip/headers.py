@@ -158,7 +158,8 @@ def parse_params(text: str) -> Params:
 def split_list(text: str) -> list[str]:
     """The elements of a comma-separated list, blanks off and empty ones left out; commas inside quotes and <> do not
     part. Raises ParseError for a quote or bracket that does not close."""
-    if "," not in text:
+    if "," not in text and '"' not in text and "<" not in text:
+        text = text.strip(" \t")
         return [text] if text else []
     elements = []
     start, end = 0, len(text)

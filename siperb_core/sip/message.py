@@ -255,7 +255,7 @@ class Message:
                 and "received" not in line
                 and "\n" not in line
             ):
-                self._lines[place] = f"{asked[0]};rport={rport};received={received}{asked[2]}"
+                self._lines[place] = f"{asked[0]};rport={rport}{asked[2]};received={received}"
                 self._cache.pop("via", None)
                 return
         via = self.via

@@ -6,6 +6,8 @@ Refuses what cannot be framed or routed and nothing else; `validate` judges the 
 from __future__ import annotations
 
 import re
+from itertools import repeat
+from operator import contains
 from typing import cast
 
 from siperb_core.sip.errors import ParseError
@@ -32,6 +34,8 @@ MAX_BODY = 256 * 1024
 
 _known = KNOWN.get
 _SALVAGED = frozenset({"via", "from", "to", "call-id", "cseq"})
+_COLONS = repeat(":")
+_EMPTY_LINES = re.compile(rb"(?:\r\n)*+")
 _WORD = re.compile(rf"[ \t]*+({TOKEN})[ \t]")
 
 
@@ -42,7 +46,7 @@ def parse(data: bytes) -> Message:
     dropped (section 18.3). `bytes(parse(data)) == data` for any message without such. Raises ParseError.
     """
     if data[:2] == b"\r\n":
-        data = data.lstrip(b"\r\n")
+        data = data[cast(re.Match[bytes], _EMPTY_LINES.match(data)).end() :]
     octets, end, body = data.partition(b"\r\n\r\n")
     head = octets.decode("utf-8", "surrogateescape")
     try:
@@ -59,10 +63,11 @@ def parse(data: bytes) -> Message:
             raise ParseError("Lone CR or LF in the header fields")
         start = lines.pop(0)
         found = [_known(line.partition(":")[0]) for line in lines]
-        if None in found:
+        if None in found or False in map(contains, lines, _COLONS):
+            # Folded lines, names nobody knows, or a line without a colon: one at a time.
             lines = LINE_END.split(head)
             start = lines.pop(0)
-            names = [_known(line.partition(":")[0]) or _name(line) for line in lines]
+            names = [_name(line) for line in lines]
         else:
             names = cast(list[str], found)
         if "content-length" in names:
@@ -101,8 +106,11 @@ def check_request_uri(uri: str) -> None:
 
 
 def _name(line: str) -> str:
-    """The canonical name of a header line whose spelling is not among the known. Raises ParseError."""
+    """The canonical name of a header line. Raises ParseError when it has none."""
     written, colon, _ = line.partition(":")
+    known = _known(written)
+    if known is not None and colon:
+        return known
     match = HEADER_NAME.fullmatch(written)
     if match is None or not colon:
         raise ParseError("Bad header line")

@@ -11,7 +11,7 @@ from siperb_core.sip.errors import ParseError
 from siperb_core.sip.grammar import ABSOLUTE_URI, ONE_URI_PARAM, SIP_URI, TEL_URI
 
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
-_THREE_COLONS = re.compile(":::+")
+_THREE_COLONS = re.compile(":::++")
 
 
 @attrs.frozen

@@ -12,11 +12,11 @@ from siperb_core.sip.registry import REASONS
 
 # Via values that would send a response to everybody: RFC 4475 section 3.3.10.
 _TO_EVERYBODY = re.compile(
-    r"(?:[ \t]|(?:received|maddr)[ \t]*=[ \t]*)\[?"
+    r"(?:[ \t]|(?:received|maddr)[ \t]*+=[ \t]*+)\[?"
     r"(?:255\.255\.255\.255|2(?:2[4-9]|3[0-9])(?:\.[0-9]{1,3}){3}|[fF]{2}[0-9A-Fa-f]{2}:)"
 )
 # A branch that is the magic cookie and nothing more (section 8.1.1.7) would match any other such transaction.
-_EMPTY_BRANCH = re.compile(r"\A[^,]*;[ \t]*branch[ \t]*=[ \t]*z9hG4bK[ \t]*(?:[;,]|\Z)", re.IGNORECASE)
+_EMPTY_BRANCH = re.compile(r";[ \t]*+branch[ \t]*+=[ \t]*+z9hG4bK[ \t]*+(?:[;,]|\Z)", re.IGNORECASE)
 _SCHEMES = ("sip", "sips", "tel")
 
 
@@ -54,7 +54,7 @@ def _judge(message: Message, as_proxy: bool) -> Verdict | None:
         return None
     if message.cseq.method != message.method:
         return Verdict(400, "CSeq method does not match")
-    if _EMPTY_BRANCH.search(message.get("Via") or ""):
+    if _EMPTY_BRANCH.search((message.get("Via") or "").partition(",")[0]):
         return Verdict(400, "Empty Via branch")
     if message.method == "REGISTER":
         _ = message.contacts
