@@ -180,7 +180,9 @@ class Gateway:
         self.signalling = Signalling()
         self.softphones = Softphones(self, digest, Registrar())
         self.calls = Calls(self)
-        self.signalling.user = Admission(self, self.softphones, self.calls, digest)
+        # PBXs get MD5 alone: many stop at the first challenge whose algorithm they do not know, wherever it stands.
+        pbx_digest = DigestServer(config.gateway.domain, self._secret, algorithms=("MD5",))
+        self.signalling.user = Admission(self, self.softphones, self.calls, pbx_digest)
         self.resolver = Resolver(random.random)
         self.operations = Operations(self)
         self.entries = Entries(self.plugins.connection_types, self, changed=self._entry_changed)
