@@ -19,7 +19,7 @@ $(STAMP): pyproject.toml constraints.txt $(PLUGINS)
 	@echo "installing into $(VENV) (once, a minute or two)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 	  --editable '.[test,lint,docs]' $(patsubst %/pyproject.toml,--editable %,$(PLUGINS))
-	touch $@
+	@touch $@
 
 demo: $(STAMP) phone
 	@exec $(BIN)/siperb demo
