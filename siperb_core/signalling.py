@@ -29,6 +29,7 @@ from siperb_core.sip.transaction import (
     TimedOut,
     TransportFailed,
 )
+from siperb_core.sip.timers import TimerWheel
 from siperb_core.sip.transaction_layer import TransactionLayer
 
 log = structlog.get_logger()
@@ -44,11 +45,28 @@ class ClientUser(Protocol):
         """No final response will come: 408 nobody answered, 503 the transport failed (RFC 3261 section 16.8, 16.9)."""
 
 
+class PatientUser(ClientUser, Protocol):
+    """Who sent a request with `patience`."""
+
+    def on_silence(self, transaction: ClientTransaction) -> None:
+        """Nothing at all was heard so far. The transaction goes on: the answer may still come."""
+
+
 class ServerUser(Protocol):
     """Whoever answers an INVITE: `ServerTransaction.context`."""
 
     def on_cancel(self, transaction: ServerTransaction, cancel: Message) -> None:
         """The caller gave up; the CANCEL itself is answered already."""
+
+
+class LargeWays(Protocol):
+    """TCP connections beside UDP flows (`siperb_core.targets`)."""
+
+    def stream_beside(self, flow: Flow) -> Flow | None:
+        """A connection to where this UDP flow leads; None where that is known not to work."""
+
+    def no_stream(self, flow: Flow) -> None:
+        """It did not work."""
 
 
 class RequestUser(Protocol):
@@ -74,11 +92,15 @@ class Signalling:
         self.user: RequestUser
         """Set before the first message comes in."""
         self._layer = TransactionLayer(new_token=lambda: secrets.token_hex(8))
+        self._silences: TimerWheel[ClientTransaction] = TimerWheel()
+        self._closings: dict[Flow, trio.Event] = {}
         self._wake = trio.Event()
         self._armed = math.inf
         self.messages: Counter[tuple[str, str, str]] = Counter()
         """(transport, direction, method or status class): for metrics."""
         self.rejected: Counter[str] = Counter()
+        self.ways: LargeWays | None = None
+        """Ways for requests that are too large for UDP; None where there are none."""
         self.tap: Callable[[Message, Flow, bool], None] | None = None
         """Sees every message with its flow; True for those that go out."""
 
@@ -88,11 +110,13 @@ class Signalling:
         """One message from the wire. A mistake of the peer costs this message and nothing else."""
         try:
             message = parse(data)
-            verdict = validate(message)
         except ParseError as error:
             self.rejected["unparsable"] += 1
             log.debug("sip.unparsable", source=flow.remote[0], reason=str(error))
+            if error.message is not None:
+                self._answer_statelessly(error.message, error.status, error.reason, (), flow)
             return
+        verdict = validate(message)
         self.messages[flow.transport, "in", message.method or f"{message.status // 100}xx"] += 1
         if self.tap:
             self.tap(message, flow, False)
@@ -113,6 +137,13 @@ class Signalling:
         """A flow is gone: its client transactions fail, its user is told."""
         self._perform(self._layer.flow_failed(flow, trio.current_time()))
         self.user.on_flow_closed(flow, reason)
+        closing = self._closings.pop(flow, None)
+        if closing is not None:
+            closing.set()
+
+    async def wait_closed(self, flow: Flow) -> None:
+        """Wait until a connection has ended; for ever where it is none, or had ended before."""
+        await self._closings.setdefault(flow, trio.Event()).wait()
 
     # ---- for the users of transactions
 
@@ -121,6 +152,16 @@ class Signalling:
         transaction, effects = self._layer.request(message, flow, trio.current_time())
         transaction.context = user
         self._perform(effects)
+        return transaction
+
+    def request_patiently(
+        self, message: Message, flow: Flow, user: PatientUser, patience: float | None
+    ) -> ClientTransaction:
+        """As `request`; after `patience` seconds in which nothing was heard the user is told that, too."""
+        transaction = self.request(message, flow, user)
+        if patience is not None and not transaction.ended:
+            self._silences.start(transaction, "silence", trio.current_time() + patience)
+            self._rearm()
         return transaction
 
     def respond(self, transaction: ServerTransaction, message: Message) -> None:
@@ -156,12 +197,24 @@ class Signalling:
     async def run_timers(self) -> None:
         """Drive the timers of all transactions, until cancelled."""
         while True:
-            deadline = self._layer.next_deadline
-            self._armed = math.inf if deadline is None else deadline
+            self._armed = self._next_deadline()
             self._wake = trio.Event()
             with trio.move_on_at(self._armed):
                 await self._wake.wait()
-            self._perform(self._layer.advance(trio.current_time()))
+            now = trio.current_time()
+            self._perform(self._layer.advance(now))
+            while (due := self._silences.pop_due(now)) is not None:
+                transaction = due[0]
+                if transaction.source is None and not transaction.ended:
+                    transaction.context.on_silence(transaction)
+
+    def _next_deadline(self) -> float:
+        deadlines = (self._layer.next_deadline, self._silences.next_deadline)
+        return min((deadline for deadline in deadlines if deadline is not None), default=math.inf)
+
+    def _rearm(self) -> None:
+        if self._next_deadline() < self._armed:
+            self._wake.set()
 
     @property
     def transactions(self) -> int:
@@ -195,9 +248,7 @@ class Signalling:
                     self.user.on_stray_response(message, flow)
                 case _:
                     pass
-        deadline = self._layer.next_deadline
-        if deadline is not None and deadline < self._armed:
-            self._wake.set()
+        self._rearm()
 
     def _failed(self, transaction: object, status: int) -> None:
         if isinstance(transaction, ClientTransaction) and transaction.context is not None:

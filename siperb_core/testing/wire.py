@@ -105,10 +105,13 @@ def authorised(request: Message, challenge: Message, credentials: Credentials, *
 
 
 @asynccontextmanager
-async def open_wire(transport: str, remote: tuple[str, int], *, path: str = "/ws") -> AsyncIterator[Wire]:
-    """An end connected to an address by `udp`, `tcp` or `ws`. Each has a port of its own."""
+async def open_wire(
+    transport: str, remote: tuple[str, int], *, path: str = "/ws", source: str = "127.0.0.1"
+) -> AsyncIterator[Wire]:
+    """An end connected to an address by `udp`, `tcp` or `ws`. Each has a port of its own, on the address `source`."""
     if transport == "udp":
         with trio.socket.socket(trio.socket.AF_INET, trio.socket.SOCK_DGRAM) as sock:
+            await sock.bind((source, 0))
             await sock.connect(remote)
 
             async def send_datagram(data: bytes) -> None:
@@ -119,7 +122,7 @@ async def open_wire(transport: str, remote: tuple[str, int], *, path: str = "/ws
 
             yield Wire("udp", send_datagram, read_datagram)
     elif transport == "tcp":
-        async with await trio.open_tcp_stream(*remote) as stream:
+        async with await trio.open_tcp_stream(*remote, local_address=source) as stream:
             framer = StreamFramer()
 
             async def read_stream() -> list[Message]:
