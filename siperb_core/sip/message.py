@@ -25,6 +25,8 @@ from siperb_core.sip.headers import (
 from siperb_core.sip.registry import REASONS, WRITTEN, canonical
 from siperb_core.sip.uri import plain_port
 
+# The cookie of section 8.1.1.7 with nothing behind it.
+_SHORT_BRANCH = re.compile(r"z9hg4bk(?![^ \t;])")
 # Besides Content-Length, which `parse` has counted.
 _SINGLE = ("from", "to", "call-id", "cseq", "max-forwards")
 
@@ -297,7 +299,7 @@ class Message:
 
     def check(self) -> None:
         """Raises ParseError unless Via, From, To, Call-ID and CSeq are there, once each but for Via, and keep their
-        grammar."""
+        grammar; and that the branch is more than the magic cookie, which any other such branch would equal."""
         names, lines = self._names, self._lines
         place = names.index
         try:
@@ -312,7 +314,9 @@ class Message:
                     raise ParseError(f"Several {WRITTEN[key]}")
         match = ROUTING_FIELDS.fullmatch(fields)
         if match is None:
-            _ = self.via, self.from_, self.to, self.call_id, self.cseq
+            _ = self.from_, self.to, self.call_id, self.cseq
+            if self.via.branch.lower() == "z9hg4bk":
+                raise ParseError("Empty Via branch")
             return
         groups = match.groups()
         cache = self._cache
@@ -320,9 +324,16 @@ class Message:
         cache["cseq"] = cseq_of(groups[9], groups[10])
         if groups[13] is not None:
             plain_port(groups[13])
-        for key, start in (("from", 0), ("to", 4), ("via", 11)):
-            if key not in cache:
-                cache[key] = groups[start : start + 4]
+        if "from" not in cache:
+            cache["from"] = groups[0:4]
+        if "to" not in cache:
+            cache["to"] = groups[4:8]
+        if "via" not in cache:
+            cache["via"] = groups[11:15]
+        # Nearly every branch is longer than the cookie, and says so without being taken apart.
+        params = groups[14].lower()
+        if _SHORT_BRANCH.search(params) and self.via.branch.lower() == "z9hg4bk":
+            raise ParseError("Empty Via branch")
 
     @property
     def via(self) -> Via:

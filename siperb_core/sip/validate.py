@@ -15,9 +15,7 @@ _TO_EVERYBODY = re.compile(
     r"(?:[ \t]|(?:received|maddr)[ \t]*+=[ \t]*+)\[?"
     r"(?:255\.255\.255\.255|2(?:2[4-9]|3[0-9])(?:\.[0-9]{1,3}){3}|[fF]{2}[0-9A-Fa-f]{2}:)"
 )
-# A branch that is the magic cookie and nothing more (section 8.1.1.7) would match any other such transaction.
-_EMPTY_BRANCH = re.compile(r";[ \t]*+branch[ \t]*+=[ \t]*+z9hG4bK[ \t]*+(?:[;,]|\Z)", re.IGNORECASE)
-_SCHEMES = ("sip", "sips", "tel")
+_SCHEMES = ("sip:", "sips:", "tel:")
 
 
 @attrs.frozen
@@ -54,14 +52,12 @@ def _judge(message: Message, as_proxy: bool) -> Verdict | None:
         return None
     if message.cseq.method != message.method:
         return Verdict(400, "CSeq method does not match")
-    if _EMPTY_BRANCH.search((message.get("Via") or "").partition(",")[0]):
-        return Verdict(400, "Empty Via branch")
     if message.method == "REGISTER":
         _ = message.contacts
-    scheme, _colon, rest = message.uri.partition(":")
-    if scheme.lower() not in _SCHEMES:
+    uri = message.uri
+    if not uri.startswith(_SCHEMES) and not uri.lower().startswith(_SCHEMES):
         return Verdict(416, REASONS[416])
-    if "?" in rest and _has_uri_headers(message.uri):
+    if "?" in uri and _has_uri_headers(uri):
         # Section 19.1.1: not allowed in a Request-URI. Passing ?Route=... on would let a stranger write our headers.
         return Verdict(400, "Headers in the Request-URI")
     if as_proxy:
