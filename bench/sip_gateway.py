@@ -23,7 +23,7 @@ import trio
 from siperb_core.calls import CallMedia
 from siperb_core.entries.model import Entry
 from siperb_core.gateway import Gateway
-from siperb_core.process import configure_log
+from siperb_core.log import configure_log, write_in_batches
 from siperb_core.sip import Flow
 from siperb_core.transport.contract import Receiver
 from siperb_core.transport.udp import SOCKET_BUFFER, UdpFlow, UdpListener
@@ -73,6 +73,7 @@ async def main(config: Path, *, media: bool) -> None:
     """Run until stdin ends."""
     gateway = (Gateway if media else PassthroughGateway)(config)
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(write_in_batches)
         await nursery.start(gateway.run)
         await gateway.wait_settled()
         phones = await nursery.start(listen_to_phones, gateway.signalling)

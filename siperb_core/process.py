@@ -1,42 +1,19 @@
-"""The gateway as a Unix process: its log, its signals, and what the service manager is told."""
+"""The gateway as a Unix process: its signals, and what the service manager is told."""
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import socket
-import sys
 from pathlib import Path
 
 import structlog
 import trio
 
 from siperb_core.gateway import Gateway
+from siperb_core.log import write_in_batches
 
 log = structlog.get_logger()
-
-
-def configure_log(level: int = logging.INFO) -> None:
-    """Log to stderr: for people on a terminal, a JSON object per line elsewhere."""
-    terminal = sys.stderr.isatty()
-    renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer()
-    )
-    processors: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=not terminal),
-        structlog.processors.StackInfoRenderer(),
-    ]
-    if not terminal:
-        processors.append(structlog.processors.format_exc_info)
-    structlog.configure(
-        processors=[*processors, renderer],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
 
 
 async def run_gateway(config_path: Path) -> None:
@@ -47,6 +24,7 @@ async def run_gateway(config_path: Path) -> None:
     gateway = Gateway(config_path)
     try:
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(write_in_batches)
             await nursery.start(gateway.run)
             notify_service_manager("READY=1")
             nursery.start_soon(_obey_signals, gateway)

@@ -16,7 +16,7 @@ import attrs
 import trio
 
 from siperb_core.gateway import Gateway
-from siperb_core.process import configure_log
+from siperb_core.log import configure_log
 from siperb_core.testing.pbx import PbxSettings, open_pbx
 
 HOST = "127.0.0.1"

@@ -19,7 +19,8 @@ def run(*, config: ConfigOption = DEFAULT_CONFIG) -> int:
     usable(load(config))
     import trio
 
-    from siperb_core.process import configure_log, run_gateway
+    from siperb_core.log import configure_log
+    from siperb_core.process import run_gateway
 
     configure_log()
     with _sentences():
