@@ -13,6 +13,7 @@ import attrs
 from siperb_core.entries import fields
 from siperb_core.entries.contract import Credentials, OutboundCall, OutboundLeg, Target
 from siperb_core.entries.model import Secret
+from siperb_core.sip import ParseError, parse_name_addr
 
 _USER_UNRESERVED = "-_.!~*'()&=+$,;?/"
 """What may stand in a user part as it is, beside letters and digits (RFC 3261 section 25.1)."""
@@ -85,18 +86,27 @@ class PeerSettings:
 
     def outbound_leg(self, call: OutboundCall, route: tuple[str, ...] = ()) -> OutboundLeg:
         """How a softphone's request goes to this PBX; `route` is the PBX's Service-Route (RFC 3608), where it gave
-        one.
+        one: without an outbound proxy of ours in front, its first hop is where the request is sent (RFC 3261 section
+        8.1.2).
         """
         uri = self.uri(call.number)
         user = self.from_user or self.username or escape_user(call.user)
         return OutboundLeg(
-            target=self.target,
+            target=self._first_hop(route[0]) if route and not self.outbound_proxy else self.target,
             request_uri=uri,
             from_uri=f"sip:{user}@{self.domain}",
             to_uri=uri,
             from_display=call.request.from_.display,
             route=self.route + route,
         )
+
+    def _first_hop(self, route: str) -> Target:
+        """Where a Route value leads, by our transport; to the server where it cannot be read."""
+        try:
+            uri = parse_name_addr(route).parsed_uri
+        except ParseError:
+            return self.target
+        return attrs.evolve(self.target, host=uri.host.strip("[]"), port=uri.port)
 
 
 def escape_user(text: str) -> str:
