@@ -128,7 +128,7 @@ class Softphone:
 
     def __init__(self, settings: SoftphoneSettings) -> None:
         self.settings = settings
-        self.agent = UserAgent("test softphone", self, lambda uri, flow: flow)
+        self.agent = UserAgent("test softphone", self, lambda uri, flow: self.flow)
         self.calls: deque[PhoneCall] = deque(maxlen=_KEPT)
         """All calls, running and past, in the order they began."""
         self.messages: deque[Message] = deque(maxlen=_KEPT)
@@ -146,6 +146,40 @@ class Softphone:
 
     async def run(self, *, task_status: trio.TaskStatus[Softphone] = trio.TASK_STATUS_IGNORED) -> None:
         """Connect and serve until cancelled. Raises OSError or trio_websocket's HandshakeError."""
+        async with self._opened() as websocket:
+            self._thread = AsyncioThread()
+            try:
+                async with trio.open_nursery() as calls:
+                    calls.start_soon(self._read, websocket, self.flow)
+                    calls.start_soon(self._write, websocket, self.flow)
+                    await calls.start(self.agent.run)
+                    task_status.started(self)
+            finally:
+                # After the calls, whose media needs it to close.
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + _CLOSING):
+                    await self._thread.close()
+
+    async def reconnect(self, *, register: bool = True) -> None:
+        """Open another WebSocket in place of one that has ended, as a browser does; running calls go on over it.
+
+        Raises CallFailed when the registration is refused, and as `run` does.
+        """
+        await self.agent.nursery.start(self._serve_another)
+        if register:
+            self.registration = None
+            registration = await self.register()
+            if registration.status != 200:
+                raise CallFailed(registration.status, registration.reason, registration.response)
+
+    async def _serve_another(self, *, task_status: trio.TaskStatus[None]) -> None:
+        async with self._opened() as websocket, trio.open_nursery() as nursery:
+            nursery.start_soon(self._read, websocket, self.flow)
+            nursery.start_soon(self._write, websocket, self.flow)
+            task_status.started()
+
+    @asynccontextmanager
+    async def _opened(self) -> AsyncIterator[trio_websocket.WebSocketConnection]:
+        """A WebSocket to the gateway, which `flow` is from now on."""
         settings = self.settings
         url = urlsplit(settings.url)
         secure = url.scheme == "wss"
@@ -166,18 +200,9 @@ class Softphone:
                 extra_headers=[(b"Origin", settings.origin.encode())] if settings.origin else [],
                 message_queue_size=64,
             )
-            flow = self._flow = WebSocketFlow(url.scheme, tcp.socket.getpeername()[:2], self._host)
-            self._thread = AsyncioThread()
-            try:
-                async with trio.open_nursery() as calls:
-                    calls.start_soon(self._read, websocket, flow)
-                    calls.start_soon(self._write, websocket, flow)
-                    await calls.start(self.agent.run)
-                    task_status.started(self)
-            finally:
-                # After the calls, whose media needs it to close.
-                with trio.CancelScope(shield=True, deadline=trio.current_time() + _CLOSING):
-                    await self._thread.close()
+            self._flow = WebSocketFlow(url.scheme, tcp.socket.getpeername()[:2], self._host)
+            self.disconnected = trio.Event()
+            yield websocket
 
     async def close(self) -> None:
         """Hang up all calls and close the WebSocket in good order."""
