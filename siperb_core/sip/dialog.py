@@ -15,6 +15,7 @@ import attrs
 from siperb_core.sip.flow import Flow
 from siperb_core.sip.headers import NameAddr, parse_name_addr
 from siperb_core.sip.message import Message
+from siperb_core.sip.uri import parse_uri
 
 Side = Literal["caller", "callee"]
 
@@ -47,6 +48,8 @@ class Leg:
     flow: Flow | None = None
     address: tuple[str, str, int] | None = None
     """After a restart, until a flow is known again: transport, host and port of the flow that was."""
+    tls: tuple[str, str, bool] | None = None
+    """After a restart: how a TLS connection to `address` is verified (server name, trusted certificates, whether)."""
     device: str = ""
     """A softphone's leg: the device whose present flow is used when `flow` is gone."""
     authorization: tuple[str, str] | None = None
@@ -88,6 +91,7 @@ class Leg:
             invite_cseq=data["invite_cseq"],
             device=data["device"],
             address=tuple(data["flow"]) if data["flow"] else None,
+            tls=tuple(data["tls"]) if data.get("tls") else None,
         )
 
 
@@ -127,7 +131,7 @@ def carry_request(request: Message, to: Leg) -> Message:
     The CSeq number runs ahead by the leg's offset, RAck with it. Everything not named per leg stays byte for byte.
     """
     carried = request.copy()
-    carried.uri = to.target
+    carried.uri, routes = routed(to)
     for name in _PER_LEG:
         carried.remove(name)
     for name, _ in request.items():
@@ -148,10 +152,10 @@ def carry_request(request: Message, to: Leg) -> Message:
         number += to.offset
         to.last_cseq = max(to.last_cseq, number)
         rack = request.get("RAck")
-        if rack is not None and to.offset:
-            carried.set("RAck", _shifted_rack(rack, to.offset))
+        if rack is not None and to.invite_cseq:
+            carried.set("RAck", _rack_of(rack, to.invite_cseq))
     carried.set("CSeq", f"{number} {method}")
-    for route in reversed(to.routes):
+    for route in reversed(routes):
         carried.prepend("Route", route)
     return carried
 
@@ -189,9 +193,10 @@ def own_request(method: str, dialog: Dialog, to: Side, headers: Iterable[tuple[s
     if to == "caller":
         from_tag, to_tag = to_tag, from_tag
     leg.last_cseq += 1
+    uri, routes = routed(leg)
     message = Message.request(
         method,
-        leg.target,
+        uri,
         [
             ("Max-Forwards", "70"),
             ("From", _tagged(leg.local, from_tag)),
@@ -201,7 +206,7 @@ def own_request(method: str, dialog: Dialog, to: Side, headers: Iterable[tuple[s
             *headers,
         ],
     )
-    for route in reversed(leg.routes):
+    for route in reversed(routes):
         message.prepend("Route", route)
     return message
 
@@ -209,9 +214,10 @@ def own_request(method: str, dialog: Dialog, to: Side, headers: Iterable[tuple[s
 def own_ack(dialog: Dialog) -> Message:
     """The ACK of a callee's 2xx that the gateway gives by itself, because no caller waits for it (section 13.2.2.4)."""
     leg = dialog.callee
+    uri, routes = routed(leg)
     message = Message.request(
         "ACK",
-        leg.target,
+        uri,
         [
             ("Max-Forwards", "70"),
             ("From", _tagged(leg.local, dialog.caller_tag)),
@@ -220,9 +226,26 @@ def own_ack(dialog: Dialog) -> Message:
             ("CSeq", f"{leg.invite_cseq} ACK"),
         ],
     )
-    for route in reversed(leg.routes):
+    for route in reversed(routes):
         message.prepend("Route", route)
     return message
+
+
+def routed(leg: Leg) -> tuple[str, tuple[str, ...]]:
+    """Request-URI and Route headers of a request to this leg (section 12.2.1.1).
+
+    As a rule the remote target and the route set. A first hop without `lr` is a strict router of RFC 2543, which wants
+    to find itself in the Request-URI, and the target as the last Route.
+    """
+    routes = leg.routes
+    if not routes or ";lr" in routes[0].lower():
+        return leg.target, routes
+    hop = parse_uri(parse_name_addr(routes[0]).uri)
+    if hop.scheme not in ("sip", "sips") or hop.param("lr") is not None:
+        return leg.target, routes
+    # Section 19.1.1: neither `method` nor headers may stand in a Request-URI.
+    kept = tuple((name, value) for name, value in hop.params if name.lower() != "method")
+    return str(hop.with_(params=kept, headers=())), (*routes[1:], f"<{leg.target}>")
 
 
 def untagged(address: NameAddr) -> NameAddr:
@@ -234,8 +257,8 @@ def _tagged(address: NameAddr, tag: str) -> str:
     return f"{address};tag={tag}" if tag else str(address)
 
 
-def _shifted_rack(value: str, offset: int) -> str:
-    """RAck repeats the CSeq number of the INVITE it belongs to (RFC 3262 section 7.2)."""
+def _rack_of(value: str, invite_cseq: int) -> str:
+    """RAck repeats the CSeq number of the INVITE it belongs to, which is this leg's own (RFC 3262 section 7.2)."""
     rseq, _, rest = value.partition(" ")
     number, _, method = rest.strip().partition(" ")
-    return f"{rseq} {int(number) + offset} {method.strip()}" if number.isdigit() else value
+    return f"{rseq} {invite_cseq} {method.strip()}" if number.isdigit() and method.strip() == "INVITE" else value
