@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from re import _parser  # type: ignore[attr-defined]
 from typing import Any
 
 import pytest
 
-from siperb_core.sip import framing, grammar, headers, parser, uri, validate
+from siperb_core.sip import grammar
 
 PATTERNS = {
-    f"{module.__name__.rpartition('.')[2]}.{name}": value
-    for module in (grammar, headers, uri, parser, framing, validate)
-    for name, value in vars(module).items()
+    f"{module}.{name}": value
+    for module in ("grammar", "headers", "uri", "message", "parser", "framing", "validate")
+    for name, value in vars(importlib.import_module(f"siperb_core.sip.{module}")).items()
     if isinstance(value, re.Pattern)
 }
 
