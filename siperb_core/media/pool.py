@@ -173,11 +173,14 @@ class _Worker:
 
     async def send_later(self) -> None:
         """Send what did not go at once, when there is room."""
-        while True:
+        while self.alive:
             await self._flush.wait()
             self._flush = trio.Event()
             while self._backlog and self.alive:
-                await trio.lowlevel.wait_writable(self.line)
+                try:
+                    await trio.lowlevel.wait_writable(self.line)
+                except trio.ClosedResourceError:
+                    return
                 self._send_backlog()
 
     def discard(self) -> None:
@@ -189,7 +192,9 @@ class _Worker:
     def end(self) -> None:
         """Hang up: the worker ends by itself."""
         self.alive = False
+        self._flush.set()
         self.discard()
+        trio.lowlevel.notify_closing(self.line)
         self.line.close()
 
     async def reap(self) -> None:

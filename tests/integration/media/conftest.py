@@ -38,11 +38,12 @@ class Call:
 
     async def event(self, kind: str) -> MediaEvent:
         """Wait for an event."""
-        while True:
-            for event in self.events:
-                if event.kind == kind:
-                    return event
-            await self._changed.wait()
+        with trio.fail_after(20):
+            while True:
+                for event in self.events:
+                    if event.kind == kind:
+                        return event
+                await self._changed.wait()
 
     def plan(self, leg: ClientLeg, *, symmetric: bool = False, **stream: object) -> SessionPlan:
         """The plan of an answered call; `stream` changes the PBX's stream."""
@@ -59,8 +60,9 @@ class Call:
 
     async def closed(self) -> None:
         """Wait until the ports are free again."""
-        while self.pool.ports.taken:
-            await trio.sleep(0.01)
+        with trio.fail_after(20):
+            await self.session.closed.wait()
+        assert self.pool.ports.taken == 0
 
 
 @pytest.fixture

@@ -1,4 +1,6 @@
-"""A browser for tests: aiortc's RTCPeerConnection, used as the web page would, beside the SDP it needs and the ears to listen."""
+"""A browser for tests: aiortc's RTCPeerConnection, used as the web page would, beside the SDP it needs and the ears to
+listen.
+"""
 
 from __future__ import annotations
 
@@ -33,9 +35,14 @@ class Tone(MediaStreamTrack):
         self.hertz, self.amplitude = hertz, amplitude
         self._samples = 0
         self._start = 0.0
+        self._ending = False
+        self._parked = trio.Event()
 
     async def recv(self) -> AudioFrame:
         loop = asyncio.get_running_loop()
+        if self._ending:
+            self._parked.set()
+            await loop.create_future()
         self._start = self._start or loop.time()
         await asyncio.sleep(max(0.0, self._start + self._samples / 48000 - loop.time()))
         at = np.arange(self._samples, self._samples + 960) / 48000
@@ -45,14 +52,24 @@ class Tone(MediaStreamTrack):
         self._samples += 960
         return frame
 
+    async def park(self) -> None:
+        """Have the sender wait here: one that is cancelled while it encodes in a thread of trio-asyncio misses it, and
+        never ends.
+        """
+        self._ending = True
+        with trio.move_on_after(1):  # a sender that never began asks for nothing
+            await self._parked.wait()
+
 
 class Browser:
     """Offers a call with a tone and hears what comes back. All methods are called from trio."""
 
     def __init__(self, hertz: float = 1000.0) -> None:
         self.connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-        self.connection.addTrack(Tone(hertz))
+        self._tone = Tone(hertz)
+        self.connection.addTrack(self._tone)
         self.heard: list[np.ndarray[Any, Any]] = []
+        self._changed = trio.Event()
         self._listener: asyncio.Task[None] | None = None
         self.connection.on("track", self._track)
 
@@ -63,6 +80,8 @@ class Browser:
         while True:
             frame = await track.recv()
             self.heard.append(frame.to_ndarray()[0, ::2])
+            self._changed.set()
+            self._changed = trio.Event()
 
     async def offer(self) -> ClientLeg:
         """Make an offer; returns the leg as the gateway's plan would have it."""
@@ -75,7 +94,9 @@ class Browser:
         await trio_asyncio.aio_as_trio(self.connection.setRemoteDescription)(answer)
 
     async def answer(self, ssrc: int, port: int, fingerprint: tuple[str, str]) -> ClientLeg:
-        """Take the gateway's offer and answer it; returns the leg, in which the gateway controls ICE and is the DTLS server."""
+        """Take the gateway's offer and answer it; returns the leg, in which the gateway controls ICE and is the DTLS
+        server.
+        """
         offered = ClientLeg(UFRAG, PASSWORD, "", "", (), (), "server", True, ssrc)
         offer = RTCSessionDescription(_sdp(offered, port, fingerprint, "actpass"), "offer")
         await trio_asyncio.aio_as_trio(self.connection.setRemoteDescription)(offer)
@@ -103,12 +124,14 @@ class Browser:
     async def hear(self, seconds: float) -> np.ndarray[Any, Any]:
         """Wait until that much sound has come since now; 48 kHz."""
         self.heard.clear()
-        while sum(len(part) for part in self.heard) < seconds * 48000:
-            await trio.sleep(0.02)
+        with trio.fail_after(20):
+            while sum(len(part) for part in self.heard) < seconds * 48000:
+                await self._changed.wait()
         return np.concatenate(self.heard)
 
     async def close(self) -> None:
         """Hang up."""
+        await self._tone.park()
         await trio_asyncio.aio_as_trio(self.connection.close)()
         if self._listener is not None:
             self._listener.cancel()
@@ -139,7 +162,9 @@ def use_loopback(monkeypatch: Any) -> None:
 
 
 def tone_of(samples: np.ndarray[Any, Any], rate: int) -> tuple[float, float, float]:
-    """Find the strongest tone: hertz, level in dBFS (of a sine's amplitude), and how many dB it stands above all the rest."""
+    """Find the strongest tone: hertz, level in dBFS (of a sine's amplitude), and how many dB it stands above all the
+    rest.
+    """
     signal = samples.astype(float) / 32768
     window = np.blackman(len(signal))
     spectrum = np.abs(np.fft.rfft(signal * window)) ** 2

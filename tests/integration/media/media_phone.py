@@ -21,6 +21,7 @@ class Phone:
     def __init__(self, sock: trio.socket.SocketType, codec: str = "G722") -> None:
         self.socket, self.codec = sock, codec
         self.packets: list[RtpPacket] = []
+        self._changed = trio.Event()
         self.name, self.rate = _FFMPEG[codec]
 
     @classmethod
@@ -40,6 +41,8 @@ class Phone:
         """Keep what comes."""
         while True:
             self.packets.append(parse_rtp(await self.socket.recv(2048)))
+            self._changed.set()
+            self._changed = trio.Event()
 
     def payloads(self, hertz: float, amplitude: float = 0.25) -> list[bytes]:
         """Encode ten seconds of a tone."""
@@ -66,8 +69,9 @@ class Phone:
     async def heard(self, count: int) -> None:
         """Wait until that many packets have come since now."""
         self.packets.clear()
-        while len(self.packets) < count:
-            await trio.sleep(0.02)
+        with trio.fail_after(20):
+            while len(self.packets) < count:
+                await self._changed.wait()
 
     def decode(self) -> np.ndarray[Any, Any]:
         """Turn what came into samples at `rate`."""

@@ -1,7 +1,11 @@
-"""Whole calls through a worker: a real browser's ICE, DTLS and Opus on one side, RTP on the other. What is asserted is sound."""
+"""Whole calls through a worker: a real browser's ICE, DTLS and Opus on one side, RTP on the other.
+
+What is asserted is sound.
+"""
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 from typing import Any
@@ -37,7 +41,7 @@ async def test_the_stream_to_the_pbx_is_one_stream_without_gaps(call: Any) -> No
     assert {(p.ssrc, p.payload_type) for p in packets} == {(777, 9)}
     steps = {
         ((b.sequence - a.sequence) & 0xFFFF, (b.timestamp - a.timestamp) & 0xFFFFFFFF)
-        for a, b in zip(packets, packets[1:], strict=False)
+        for a, b in itertools.pairwise(packets)
     }
     assert steps == {(1, 160)}
 
@@ -45,7 +49,7 @@ async def test_the_stream_to_the_pbx_is_one_stream_without_gaps(call: Any) -> No
 async def test_figures_are_told_and_ports_come_back(call: Any) -> None:
     await call.connect()
     call.nursery.start_soon(call.phone.talk, ("127.0.0.1", call.session.peer_port), 700.0)
-    while call.session.stats["peer"]["packets_in"] < 20 or call.session.stats["client"]["packets_in"] < 20:
+    while call.session.stats["peer"]["packets_in"] < 20 or call.session.stats["client"]["packets_in"] < 20:  # noqa: ASYNC110
         await trio.sleep(0.05)
     stats = call.session.stats
     assert (stats["mode"], stats["client_codec"], stats["peer_codec"]) == ("transcode", "opus", "G722")
@@ -86,7 +90,7 @@ async def test_a_dead_worker_costs_its_calls_and_is_replaced(call: Any) -> None:
     await call.event("worker_died")
     assert call.session.ended
     assert call.pool.ports.taken == 0
-    while not call.pool.worker_pids:
+    while not call.pool.worker_pids:  # noqa: ASYNC110
         await trio.sleep(0.02)
     assert call.pool.restarts == 1
     await call.pool.wait_ready()

@@ -34,14 +34,16 @@ def gone(pid: int) -> bool:
 
 async def test_workers_end_with_a_killed_gateway() -> None:
     with trio.fail_after(30):
-        gateway = subprocess.Popen([sys.executable, "-c", GATEWAY], stdout=subprocess.PIPE, text=True)
+        gateway = subprocess.Popen(  # noqa: ASYNC220
+            [sys.executable, "-c", GATEWAY], stdout=subprocess.PIPE, text=True
+        )
         assert gateway.stdout is not None
         with gateway.stdout as stdout:
             pids = [int(word) for word in (await trio.to_thread.run_sync(stdout.readline)).split()]
             assert len(pids) == 2
             gateway.kill()
             await trio.to_thread.run_sync(gateway.wait)
-        while not all(gone(pid) for pid in pids):
+        while not all(gone(pid) for pid in pids):  # noqa: ASYNC110
             await trio.sleep(0.02)
 
 
@@ -53,8 +55,7 @@ async def test_an_interrupt_of_the_terminal_leaves_the_workers_alone() -> None:
             os.kill(pid, signal.SIGINT)
             session = pool.open("call")
             session.close()
-            while pool.ports.taken:
-                await trio.sleep(0.01)
+            await session.closed.wait()
             assert pool.worker_pids == [pid]
         assert gone(pid)
 
@@ -69,6 +70,7 @@ async def test_many_sessions_at_once_come_and_go() -> None:
             for session in sessions:
                 session.close()
                 session.close()
-            while pool.ports.taken:
-                await trio.sleep(0.01)
+            for session in sessions:
+                await session.closed.wait()
+            assert pool.ports.taken == 0
             assert not pool.sessions

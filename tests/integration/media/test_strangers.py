@@ -71,7 +71,7 @@ async def test_spoofed_rtp_is_not_heard(call: Any, stranger: socket.socket) -> N
     packet = build_rtp(RtpPacket(9, 1, 1, 1, bytes(160)))
     call.nursery.start_soon(spray, stranger, packet, (call.session.peer_port,))
     await call.phone.heard(25)
-    while call.session.stats["client"]["packets_in"] < 30:
+    while call.session.stats["client"]["packets_in"] < 30:  # noqa: ASYNC110
         await trio.sleep(0.05)
     assert call.session.stats["peer"]["packets_in"] == 0
     assert call.session.stats["client"]["packets_out"] == 0
