@@ -15,6 +15,7 @@ from siperb_core.store.schema import connect, migrate
 from siperb_core.store.writer import Failed, Operation, Then, Write, Writer
 
 KEEP_CALLS = 10_000
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 @attrs.frozen
@@ -98,9 +99,18 @@ class Store:
         self._writing.close()
         self._reader.close()
 
-    def write(self, operations: Sequence[Operation], then: Then | None = None, failed: Failed | None = None) -> None:
-        """Commit SQL statements together, in the order writes were made."""
-        self._writer.submit(Write(operations, then, failed))
+    def write(
+        self,
+        operations: Sequence[Operation],
+        then: Then | None = None,
+        failed: Failed | None = None,
+        *,
+        soon: bool = True,
+    ) -> None:
+        """Commit SQL statements together, in the order writes were made; where nobody waits and a quarter of a second
+        may be lost, `soon=False` lets them go with the next that matter.
+        """
+        self._writer.submit(Write(operations, then, failed), soon=soon)
 
     # Bindings
 
@@ -148,7 +158,8 @@ class Store:
 
     def delete_dialog(self, dialog_id: str, *, then: Then | None = None, failed: Failed | None = None) -> None:
         """Remove a dialog; one that is not there is no mistake."""
-        self.write([("DELETE FROM dialogs WHERE id = ?", (dialog_id,))], then, failed)
+        soon = then is not None or failed is not None
+        self.write([("DELETE FROM dialogs WHERE id = ?", (dialog_id,))], then, failed, soon=soon)
 
     def load_dialogs(self) -> list[StoredDialog]:
         """All dialogs on disk."""
@@ -210,6 +221,7 @@ class Store:
             ],
             then,
             failed,
+            soon=then is not None or failed is not None,
         )
 
     def load_calls(self, limit: int = 100, call_id: str | None = None) -> list[StoredCall]:
@@ -225,4 +237,4 @@ def _dump(value: Any) -> str:
     # The text is made here and now, so a value changed later by its owner is not what gets written. surrogateescape
     # text (raw bytes of a
     # SIP header) survives as \udcXX escapes.
-    return json.dumps(value, separators=(",", ":"))
+    return _encode(value)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import sqlite3
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,6 +21,8 @@ Failed = Callable[[Exception], None]
 
 MAX_QUEUED = 100_000
 MAX_GROUP = 1_000
+LATE_SECONDS = 0.25
+"""How long a write waits for company that nobody waits for."""
 
 log = structlog.get_logger(__name__)
 
@@ -40,49 +44,64 @@ class Writer:
     def __init__(self, connection: sqlite3.Connection, token: trio.lowlevel.TrioToken) -> None:
         self._connection = connection
         self._token = token
-        self._queue: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
+        self._waiting: deque[Write] = deque()
+        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._rung = False
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="siperb-store", daemon=True)
         self._thread.start()
 
-    def submit(self, write: Write) -> None:
-        """Queue a write; never waits. A full queue (the disk hangs) or a closed store fails this write."""
-        if self._closed or self._queue.qsize() >= MAX_QUEUED:
+    def submit(self, write: Write, *, soon: bool = True) -> None:
+        """Queue a write; never waits. A full queue (the disk hangs) or a closed store fails this write.
+
+        Waking the thread and a transaction of its own cost more than the write itself: one that is not wanted `soon`
+        goes with the next that is, or after `LATE_SECONDS`.
+        """
+        if self._closed or len(self._waiting) >= MAX_QUEUED:
             why = "the store is closed" if self._closed else f"{MAX_QUEUED} writes are waiting for the disk"
             log.error("store.refused", reason=why)
             _call_failed(write, sqlite3.OperationalError(why))
             return
-        self._queue.put(write)
+        self._waiting.append(write)
+        if soon:
+            self._ring()
+
+    def _ring(self) -> None:
+        if not self._rung:
+            self._rung = True
+            self._bell.put(None)
 
     def close(self) -> None:
         """Write what is queued, then end the thread. Blocks until done."""
-        if not self._closed:
-            self._closed = True
-            self._queue.put(None)
+        self._closed = True
+        self._ring()
         self._thread.join()
 
     def _run(self) -> None:
-        while (group := self._next_group()) is not None:
+        while True:
+            group = self._next_group()
+            if not group:
+                if self._closed:
+                    return
+                continue
             done = self._commit(group)
-            try:
-                self._token.run_sync_soon(_call_back, done)
-            except trio.RunFinishedError:
-                return
+            if any(write.then is not None or error is not None for write, error in done):
+                try:
+                    self._token.run_sync_soon(_call_back, done)
+                except trio.RunFinishedError:
+                    return
 
-    def _next_group(self) -> list[Write] | None:
-        first = self._queue.get()
-        if first is None:
-            return None
-        group = [first]
-        while len(group) < MAX_GROUP:
-            try:
-                write = self._queue.get_nowait()
-            except queue.Empty:
-                break
-            if write is None:
-                self._queue.put(None)  # seen again once this group is on disk; `close` is the last to put anything
-                break
-            group.append(write)
+    def _next_group(self) -> list[Write]:
+        """What waits once somebody rings, or after a while."""
+        if not self._closed:
+            with contextlib.suppress(queue.Empty):
+                self._bell.get(timeout=LATE_SECONDS)
+        self._rung = False  # before looking: whoever adds a write from now on rings again
+        waiting, group = self._waiting, []
+        while waiting and len(group) < MAX_GROUP:
+            group.append(waiting.popleft())
+        if waiting:
+            self._ring()
         return group
 
     def _commit(self, group: list[Write]) -> list[tuple[Write, Exception | None]]:
