@@ -34,7 +34,8 @@ class AsyncioThread:
 
     def __init__(self) -> None:
         self._token = trio.lowlevel.current_trio_token()
-        self._loop = asyncio.new_event_loop()
+        # Not asyncio.new_event_loop(): where trio-asyncio is imported, that gives no loop in trio's thread.
+        self._loop = asyncio.SelectorEventLoop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="softphone media", daemon=True)
         self._thread.start()
 
