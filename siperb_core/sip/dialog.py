@@ -22,7 +22,8 @@ Side = Literal["caller", "callee"]
 INTERNAL_HEADERS = "x-siperb-"
 """Headers whose names begin like this (in any case) never cross the gateway."""
 
-_PER_LEG = ("Via", "Record-Route", "Route", "Proxy-Authorization", "Authorization")
+_PER_LEG = frozenset({"via", "record-route", "route", "proxy-authorization", "authorization"})
+_PER_HOP = frozenset({"via", "record-route"})
 
 
 @attrs.define(eq=False)
@@ -130,31 +131,29 @@ def carry_request(request: Message, to: Leg) -> Message:
 
     The CSeq number runs ahead by the leg's offset, RAck with it. Everything not named per leg stays byte for byte.
     """
-    carried = request.copy()
-    carried.uri, routes = routed(to)
-    for name in _PER_LEG:
-        carried.remove(name)
-    for name, _ in request.items():
-        if name.lower().startswith(INTERNAL_HEADERS):
-            carried.remove(name)
-    carried.set("From", _tagged(to.local, request.from_tag))
-    carried.set("To", _tagged(to.remote, request.to_tag))
     hops = request.max_forwards
-    carried.set("Max-Forwards", str(70 if hops is None else max(hops - 1, 0)))
-    if request.get("Contact") is not None:
-        carried.set("Contact", to.contact)
     number, method = request.cseq.number, request.cseq.method
+    values = {
+        "from": _tagged(to.local, request.from_tag),
+        "to": _tagged(to.remote, request.to_tag),
+        "max-forwards": str(70 if hops is None else max(hops - 1, 0)),
+    }
+    if request.count("Contact"):
+        values["contact"] = to.contact
     if method == "ACK":
         number = to.invite_cseq
         if to.authorization is not None:
-            carried.set(*to.authorization)
+            header, value = to.authorization
+            values[header.lower()] = value
     else:
         number += to.offset
         to.last_cseq = max(to.last_cseq, number)
         rack = request.get("RAck")
         if rack is not None and to.invite_cseq:
-            carried.set("RAck", _rack_of(rack, to.invite_cseq))
-    carried.set("CSeq", f"{number} {method}")
+            values["rack"] = _rack_of(rack, to.invite_cseq)
+    values["cseq"] = f"{number} {method}"
+    carried = request.edited(_PER_LEG, INTERNAL_HEADERS, values)
+    carried.uri, routes = routed(to)
     for route in reversed(routes):
         carried.prepend("Route", route)
     return carried
@@ -163,26 +162,22 @@ def carry_request(request: Message, to: Leg) -> Message:
 def carry_response(response: Message, request: Message, contact: str) -> Message:
     """A response of one leg as the answer to `request`, which came in on the other leg.
 
-    Via, From, To, CSeq and Record-Route are the request's own (section 8.2.6); the tag in To is the far end's. `contact`
-    is our Contact on the leg of the request. A redirection keeps its Contacts: they are its content.
+    Via, From, To, CSeq and Record-Route are the request's own (section 8.2.6); the tag in To is the far end's.
+    `contact` is our Contact on the leg of the request. A redirection keeps its Contacts: they are its content.
     """
-    carried = response.copy()
-    for name in ("Via", "Record-Route"):
-        carried.remove(name)
-    for name, _ in response.items():
-        if name.lower().startswith(INTERNAL_HEADERS):
-            carried.remove(name)
-    for name in ("Record-Route", "Via"):
-        if name == "Record-Route" and not 100 < response.status < 300:
-            continue
+    to = request.to
+    values = {
+        "from": request.get("From") or "",
+        "to": str(to) if to.param("tag") is not None else _tagged(to, response.to_tag),
+        "cseq": request.get("CSeq") or "",
+    }
+    in_dialog = 100 < response.status < 300
+    if in_dialog and response.count("Contact"):
+        values["contact"] = contact
+    carried = response.edited(_PER_HOP, INTERNAL_HEADERS, values)
+    for name in ("Record-Route", "Via") if in_dialog else ("Via",):
         for value in reversed(request.get_all(name)):
             carried.prepend(name, value)
-    carried.set("From", request.get("From") or "")
-    to = request.to
-    carried.set("To", str(to) if to.param("tag") is not None else _tagged(to, response.to_tag))
-    carried.set("CSeq", request.get("CSeq") or "")
-    if 100 < response.status < 300 and response.get("Contact") is not None:
-        carried.set("Contact", contact)
     return carried
 
 

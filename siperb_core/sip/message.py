@@ -176,6 +176,32 @@ class Message:
         other.version = self.version
         return other
 
+    def edited(self, without: frozenset[str], prefix: str, values: dict[str, str]) -> Message:
+        """A copy for another hop, in one pass: without the header lines of these names and those that begin with
+        `prefix`, and with each of these values in the place of the first header of its name, or at the end. Names are
+        canonical: in lower case and long. What is in both is written.
+        """
+        names: list[str] = []
+        lines: list[str] = []
+        missing = values.copy()
+        for name, line in zip(self._names, self._lines, strict=True):
+            if name in values:
+                if name not in missing:
+                    continue
+                line = _line(WRITTEN[name], missing.pop(name))
+            elif name in without or name.startswith(prefix):
+                continue
+            names.append(name)
+            lines.append(line)
+        for name, value in missing.items():
+            names.append(name)
+            lines.append(_line(WRITTEN[name], value))
+        other = Message(
+            self._start, names, lines, self.body, self.method, self._uri, self.status, self.reason, self.version
+        )
+        other._cache = {key: value for key, value in self._cache.items() if key in names and key not in values}
+        return other
+
     # Editing
 
     def set(self, name: str, value: str) -> None:
