@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+from browser_tabs import Tab
 
 from siperb_core.sdp import Bridge, BridgeSettings, LegIdentity
 
-pytestmark = [
-    pytest.mark.interop,
-    pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed"),
-]
-
+TEXTS = Path(__file__).parents[2] / "scenario" / "sdp" / "texts"
 SETTINGS = BridgeSettings(
     address="127.0.0.1",
     peer_address="192.0.2.5",
@@ -50,62 +45,49 @@ CURRENT = "() => pc.getTransceivers()[0].currentDirection"
 
 
 def pbx(name: str, *pairs: tuple[str, str]) -> bytes:
-    content = (Path(__file__).parent / "texts" / f"{name}.sdp").read_text()
+    content = (TEXTS / f"{name}.sdp").read_text()
     for old, new in pairs:
         content = content.replace(old, new)
     return content.replace("\n", "\r\n").encode()
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright_api = pytest.importorskip("playwright.sync_api")
-    with playwright_api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"),
-            args=["--no-sandbox", "--autoplay-policy=no-user-gesture-required"],
-        )
-        yield running
-        running.close()
-
-
 @pytest.fixture
-def page(browser: Any) -> Iterator[Any]:
-    page = browser.new_page()
-    page.evaluate(PHONE)
-    yield page
-    page.close()
+def page(tabs: Callable[[], Tab]) -> Tab:
+    tab = tabs()
+    tab.js(PHONE)
+    return tab
 
 
-def test_the_browser_calls_holds_resumes_and_restarts(page: Any) -> None:
+def test_the_browser_calls_holds_resumes_and_restarts(page: Tab) -> None:
     bridge = Bridge(SETTINGS)
 
     def exchange(answer: bytes, identity: LegIdentity | None, options: dict[str, bool] | None = None) -> None:
-        offer = page.evaluate(OFFER, options or {}).encode()
+        offer = page.js(OFFER, options or {}).encode()
         bridge.offer_from_client(offer, "a", identity)
-        assert page.evaluate(ACCEPT, bridge.answer_from_peer(answer).decode()) == "stable"
+        assert page.js(ACCEPT, bridge.answer_from_peer(answer).decode()) == "stable"
 
     exchange(pbx("asterisk_answer"), IDENTITY)
-    assert page.evaluate(CURRENT) == "sendrecv"
+    assert page.js(CURRENT) == "sendrecv"
     assert (bridge.client_codec, bridge.peer_codec) == ("opus", "G722")
-    page.evaluate(DIRECTION, "sendonly")
+    page.js(DIRECTION, "sendonly")
     exchange(pbx("asterisk_answer", ("sendrecv", "recvonly")), None)
-    assert page.evaluate(CURRENT) == "sendonly"
-    page.evaluate(DIRECTION, "sendrecv")
+    assert page.js(CURRENT) == "sendonly"
+    page.js(DIRECTION, "sendrecv")
     exchange(pbx("asterisk_answer"), None)
-    assert page.evaluate(CURRENT) == "sendrecv"
+    assert page.js(CURRENT) == "sendrecv"
     before = bridge.plan.clients["a"].remote_ufrag
     exchange(pbx("asterisk_answer"), FRESH, {"iceRestart": True})
     leg = bridge.plan.clients["a"]
     assert leg.remote_ufrag != before
     assert (leg.ufrag, leg.dtls, leg.controlling) == ("uFrB", "client", False)
     # and then the PBX re-offers: the browser keeps its DTLS role, and we ours
-    answer = page.evaluate(ANSWER, bridge.offer_from_peer(pbx("asterisk_hold"), "a").decode())
+    answer = page.js(ANSWER, bridge.offer_from_peer(pbx("asterisk_hold"), "a").decode())
     assert "a=setup:passive" in answer
     assert b"a=recvonly" in bridge.answer_from_client(answer.encode(), "a")
     assert bridge.plan.clients["a"].dtls == "client"
 
 
-def test_the_browser_is_called_and_held(page: Any) -> None:
+def test_the_browser_is_called_and_held(page: Tab) -> None:
     bridge = Bridge(SETTINGS)
     for name, direction in (
         ("asterisk_offer", "sendrecv"),
@@ -113,24 +95,24 @@ def test_the_browser_is_called_and_held(page: Any) -> None:
         ("asterisk_offer", "sendrecv"),
     ):
         identity = None if bridge.branches else IDENTITY
-        answer = page.evaluate(ANSWER, bridge.offer_from_peer(pbx(name), "a", identity).decode())
+        answer = page.js(ANSWER, bridge.offer_from_peer(pbx(name), "a", identity).decode())
         assert f"a={direction}\r\n".encode() in bridge.answer_from_client(answer.encode(), "a")
         assert (bridge.client_codec, bridge.peer_codec, bridge.plan.clients["a"].dtls) == ("opus", "G722", "server")
     # the phone holds in its turn, in the session the PBX began
-    page.evaluate(DIRECTION, "inactive")
-    bridge.offer_from_client(page.evaluate(OFFER, {}).encode(), "a")
+    page.js(DIRECTION, "inactive")
+    bridge.offer_from_client(page.js(OFFER, {}).encode(), "a")
     answer = bridge.answer_from_peer(pbx("asterisk_answer", ("sendrecv", "inactive"))).decode()
     assert "a=setup:passive" in answer
-    assert page.evaluate(ACCEPT, answer) == "stable"
+    assert page.js(ACCEPT, answer) == "stable"
 
 
-def test_the_browsers_video_and_data_are_refused(page: Any) -> None:
-    page.evaluate("() => { pc.addTransceiver('video'); pc.createDataChannel('x') }")
+def test_the_browsers_video_and_data_are_refused(page: Tab) -> None:
+    page.js("() => { pc.addTransceiver('video'); pc.createDataChannel('x') }")
     bridge = Bridge(SETTINGS)
-    offer = page.evaluate(OFFER, {}).encode()
+    offer = page.js(OFFER, {}).encode()
     assert offer.count(b"\r\nm=") == 3
     bridge.offer_from_client(offer, "a", IDENTITY)
-    assert page.evaluate(ACCEPT, bridge.answer_from_peer(pbx("freeswitch_answer")).decode()) == "stable"
-    answer = page.evaluate(ANSWER, bridge.offer_from_peer(pbx("asterisk_hold"), "a").decode())
+    assert page.js(ACCEPT, bridge.answer_from_peer(pbx("freeswitch_answer")).decode()) == "stable"
+    answer = page.js(ANSWER, bridge.offer_from_peer(pbx("asterisk_hold"), "a").decode())
     bridge.answer_from_client(answer.encode(), "a")
     assert bridge.plan.clients["a"].dtls == "client"
