@@ -9,7 +9,6 @@ import time
 from base64 import b32encode
 from collections.abc import Callable, MutableMapping
 from functools import partial
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -37,17 +36,15 @@ from siperb_core.sip import Flow, Message
 from siperb_core.sip.dialog import Leg
 from siperb_core.sip.digest import DigestServer
 from siperb_core.sip.registrar import Registrar
-from siperb_core.sip.transaction import ClientTransaction
 from siperb_core.softphones import Softphones
 from siperb_core.store import Store
-from siperb_core.transport.contract import Listener, TlsOptions
-from siperb_core.transport.resolver import ResolveError, Resolver
+from siperb_core.targets import ASIDE_SECONDS, PATIENCE_SECONDS, Awaited, Targets, Ways, ended, is_address
+from siperb_core.transport.contract import Listener
+from siperb_core.transport.resolver import Resolver
 
 log = structlog.get_logger()
 
-_DEFAULT_PORT = {"udp": 5060, "tcp": 5060, "tls": 5061}
 _EXPIRY_INTERVAL = 5.0  # seconds between looks at expired bindings
-_CONNECTED = frozenset({"tcp", "tls"})
 
 
 class ConfigurationError(Exception):
@@ -68,6 +65,7 @@ class Gateway:
         """The softphones' domain, and the digest realm."""
         self.plugins: Plugins
         self.store: Store
+        self.targets: Targets
         self.signalling: Signalling
         self.softphones: Softphones
         self.calls: Calls
@@ -85,7 +83,6 @@ class Gateway:
         self._devices = ConfiguredDevices()
         self._nursery: trio.Nursery
         self._secret = b""
-        self._tls_of: dict[tuple[str, int], TlsOptions] = {}
 
     # ---- life
 
@@ -104,6 +101,7 @@ class Gateway:
                 nursery.start_soon(self.signalling.run_timers)
                 for listen in self.config.listen:
                     await self._listen(listen)
+                await self._listen_beside()
                 nursery.start_soon(self._expire_bindings)
                 await nursery.start(self._run_entries)
                 await nursery.start(self.operations.serve)
@@ -184,6 +182,8 @@ class Gateway:
         pbx_digest = DigestServer(config.gateway.domain, self._secret, algorithms=("MD5",))
         self.signalling.user = Admission(self, self.softphones, self.calls, pbx_digest)
         self.resolver = Resolver(random.random)
+        self.targets = Targets(self.resolver, self.listeners, self._listen)
+        self.signalling.ways = self.targets
         self.operations = Operations(self)
         self.entries = Entries(self.plugins.connection_types, self, changed=self._entry_changed)
         self.media = MediaPool(
@@ -203,6 +203,20 @@ class Gateway:
         self.listeners.setdefault(listen.transport, []).append(listener)
         log.info("listening", transport=listen.transport, address="{}:{}".format(*listener.local))
         return listener
+
+    async def _listen_beside(self) -> None:
+        """TCP on every port of UDP: what is too large for a datagram comes by TCP (RFC 3261 section 18.2.1)."""
+        served = {listen.bind for listen in self.config.listen if listen.transport == "tcp"}
+        for listen, listener in zip(
+            [listen for listen in self.config.listen if listen.transport == "udp"],
+            list(self.listeners.get("udp", ())),
+            strict=True,
+        ):
+            if listen.bind not in served:
+                try:
+                    await self._listen(Listen("tcp", (listen.bind[0], listener.local[1])))
+                except OSError as error:
+                    log.warning("listen.no_tcp", address="{}:{}".format(*listener.local), reason=str(error))
 
     async def _serve(self, name: str, service: Any, *, task_status: trio.TaskStatus[None]) -> None:
         """Run a plugin's service; its failure is its own."""
@@ -227,6 +241,7 @@ class Gateway:
         while True:
             await trio.sleep(_EXPIRY_INTERVAL)
             self.softphones.expire()
+            self.calls.expire()
 
     async def _drain(self) -> None:
         with self._drain_scope:
@@ -242,54 +257,34 @@ class Gateway:
         """Seconds since the epoch."""
         return time.time()
 
-    def flow_to(self, target: Target, then: Callable[[Flow | None], None]) -> None:
-        """Find the way to a target: at once where it is an address or an open flow, else by asking DNS."""
-        if target.flow is not None:
-            then(target.flow)
-            return
-        if _is_address(target.host) and self.listeners.get(target.transport):
-            port = target.port or _DEFAULT_PORT[target.transport]
-            then(self._open_flow(target.transport, target.host, port, _tls_options(target)))
+    def flows_to(self, target: Target, then: Callable[[Ways], None]) -> None:
+        """Find the ways to a target: at once where it is an address or an open flow, else by asking DNS."""
+        ways = self.targets.at_once(target)
+        if ways is not None:
+            then(ways)
             return
 
         async def look_up() -> None:
             try:
-                flow = await self.find_flow(target)
+                ways = await self.targets.find(target)
             except ConnectionNotReady as error:
                 log.warning("target.unreachable", host=target.host, reason=str(error))
-                flow = None
-            then(flow)
+                ways = Ways(())
+            then(ways)
 
         self._nursery.start_soon(look_up)
 
-    async def find_flow(self, target: Target) -> Flow:
-        """The flow to a target. Raises ConnectionNotReady."""
-        if target.flow is not None:
-            return target.flow
-        try:
-            found = await self.resolver.resolve(target.host, target.port, target.transport)
-        except ResolveError as error:
-            raise ConnectionNotReady(f"{target.host} cannot be resolved: {error}") from None
-        for host, port, transport in found:
-            await self._ensure_listener(transport, host)
-            flow = self._open_flow(transport, host, port, _tls_options(target))
-            if flow is not None:
-                return flow
-        raise ConnectionNotReady(f"no way to {target.host} by {target.transport}")
+    def put_aside(self, flow: Flow, seconds: float | None = None) -> None:
+        """Leave out a destination for a while."""
+        self.targets.put_aside(flow, ASIDE_SECONDS if seconds is None else seconds)
 
-    async def _ensure_listener(self, transport: str, host: str) -> None:
-        """A transport nobody listens on is opened on any free port the first time something goes out by it."""
-        v6 = ":" in host
-        if not any((":" in listener.local[0]) == v6 for listener in self.listeners.get(transport, ())):
-            await self._listen(Listen(transport, ("::" if v6 else "0.0.0.0", 0)))
+    def is_peer(self, flow: Flow) -> bool:
+        """Whether requests of ours are sent there."""
+        return self.targets.is_peer(flow)
 
-    def _open_flow(self, transport: str, host: str, port: int, tls: TlsOptions | None = None) -> Flow | None:
-        if tls is not None:
-            self._tls_of[host, port] = tls
-        for listener in self.listeners.get(transport, ()):
-            if (":" in listener.local[0]) == (":" in host):
-                return listener.flow_to(host, port, tls)
-        return None
+    def tls_of(self, leg: Leg) -> tuple[str, str, bool] | None:
+        """What is kept of a leg's TLS connection."""
+        return self.targets.tls_of(leg)
 
     def credentials(self, connection: str) -> Credentials | None:
         """What a connection shows when its PBX challenges a request."""
@@ -302,19 +297,13 @@ class Gateway:
             if leg.flow is not None and self.softphones.device_of(leg.flow) is not None:
                 return leg.flow
             return self.softphones.flow_of(leg.device)
-        flow = leg.flow
-        if flow is None:
-            return None if leg.address is None else self._reopened(*leg.address)
-        return self._reopened(flow.transport, *flow.remote) if flow.transport in _CONNECTED else flow
-
-    def _reopened(self, transport: str, host: str, port: int) -> Flow | None:
-        """The way to an address that was reached before, with the security it was reached with."""
-        return self._open_flow(transport, host, port, self._tls_of.get((host, port)))
+        return self.targets.reopened(leg)
 
     def contact(self, token: str, flow: Flow) -> str:
         """Our Contact on a flow."""
         parameter = "" if flow.transport == "udp" else f";transport={flow.transport}"
-        return f"<sip:{token}@{flow.sent_by}{parameter}>"
+        address = self.targets.address_on(flow) if self.config.gateway.external_address == "auto" else flow.sent_by
+        return f"<sip:{token}@{address}{parameter}>"
 
     def open_media(self, entry: Entry, call_id: str, client: Flow, peer: Flow) -> CallMedia | None:
         """Ports and a worker for a call between these flows."""
@@ -324,7 +313,7 @@ class Gateway:
         address, local = _host_of(client.sent_by), client.local[0]
         settings = BridgeSettings(
             address=address,
-            extra_addresses=(local,) if local != address and _is_address(local) else (),
+            extra_addresses=(local,) if local != address and is_address(local) else (),
             peer_address=_host_of(peer.sent_by),
             peer_port=session.peer_port,
             peer_ssrc=new_ssrc(),
@@ -369,7 +358,8 @@ class Gateway:
 
     def registration_event(self, event: RegistrationEvent) -> None:
         """Tell the plugins of a binding, and the calls that a softphone is back."""
-        if event.what == "added":
+        if event.what != "removed":
+            # A binding of before a restart is refreshed by its phone, not added.
             self.calls.on_registered(event.device)
         self.plugins.registration_event(event)
 
@@ -392,22 +382,44 @@ class Gateway:
     # ---- what entries need (siperb_core.entries.lifecycle.Outside)
 
     async def request(self, message: Message, target: Target) -> Message:
-        """Send a request outside any dialog; its final response. Raises ConnectionNotReady."""
-        flow = await self.find_flow(target)
+        """Send a request outside any dialog to the first destination that answers (RFC 3263 section 4.3).
+
+        Its final response. Raises ConnectionNotReady.
+        """
         if message.max_forwards is None:
             message.set("Max-Forwards", "70")
-        user = _Awaited()
-        self.signalling.request(message, flow, user)
-        await user.done.wait()
-        if user.response is None:
-            raise ConnectionNotReady(
-                "no answer" if user.status == 408 else f"{target.host} cannot be reached by {target.transport}"
-            )
-        return user.response
+        ways = await self.targets.find(target)
+        response: Message | None = None
+        reason = f"no way to {target.host} by {target.transport}"
+        while (flow := ways.next()) is not None:
+            awaited = Awaited()
+            patience = PATIENCE_SECONDS if ways.more else None
+            self.signalling.request_patiently(message.copy(), flow, awaited, patience)
+            await awaited.done.wait()
+            if awaited.response is not None:
+                response = awaited.response
+                self.targets.answered(target, flow)
+                if awaited.via is not None:
+                    self.targets.seen_as(flow, awaited.via)
+                if response.status != 503:
+                    break
+            else:
+                self.targets.put_aside(flow)
+                reason = "no answer"
+                if awaited.status != 408:
+                    reason = f"{target.host} cannot be reached by {target.transport}"
+                    reason = ": ".join(filter(None, (reason, ended(flow))))
+        if response is None:
+            raise ConnectionNotReady(reason)
+        return response
+
+    async def keep_alive(self, target: Target, interval: float) -> None:
+        """As `EntryContext.keep_alive`."""
+        await self.targets.keep_alive(target, interval, self.signalling.wait_closed)
 
     async def contact_uri(self, entry: str, target: Target) -> str:
         """Our address as that target sees it, with a user part that is this entry's alone, the same after a restart."""
-        flow = await self.find_flow(target)
+        flow = await self.targets.first(target)
         return self.contact(self.entry_token(entry), flow).strip("<>")
 
     def entry_token(self, name: str) -> str:
@@ -431,26 +443,6 @@ class Gateway:
         return secrets.token_hex(octets)
 
 
-class _Awaited:
-    """A request somebody waits for."""
-
-    def __init__(self) -> None:
-        self.done = trio.Event()
-        self.response: Message | None = None
-        self.status = 0
-
-    def on_response(self, transaction: ClientTransaction, response: Message) -> None:
-        """Keep the final one."""
-        if response.status >= 200 and not self.done.is_set():
-            self.response = response
-            self.done.set()
-
-    def on_failure(self, transaction: ClientTransaction, status: int) -> None:
-        """No response will come."""
-        self.status = status
-        self.done.set()
-
-
 class ServiceView:
     """The gateway as a plugin's service sees it (`siperb_core.services.GatewayView`)."""
 
@@ -466,20 +458,6 @@ class ServiceView:
     async def call(self, method: str, params: Any = None) -> Any:
         """Ask as the control socket does."""
         return await self._gateway.operations.call(method, params)
-
-
-def _tls_options(target: Target) -> TlsOptions | None:
-    if target.transport != "tls":
-        return None
-    return TlsOptions(server_name=target.host, ca=target.ca, verify=target.verify)
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _host_of(sent_by: str) -> str:

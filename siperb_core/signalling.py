@@ -16,6 +16,7 @@ import structlog
 import trio
 
 from siperb_core.sip import Flow, Message, ParseError, parse, response_to, validate
+from siperb_core.sip.timers import TimerWheel
 from siperb_core.sip.transaction import (
     AckReceived,
     CancelReceived,
@@ -29,7 +30,6 @@ from siperb_core.sip.transaction import (
     TimedOut,
     TransportFailed,
 )
-from siperb_core.sip.timers import TimerWheel
 from siperb_core.sip.transaction_layer import TransactionLayer
 
 log = structlog.get_logger()
@@ -57,6 +57,9 @@ class ServerUser(Protocol):
 
     def on_cancel(self, transaction: ServerTransaction, cancel: Message) -> None:
         """The caller gave up; the CANCEL itself is answered already."""
+
+    def on_caller_lost(self, transaction: ServerTransaction) -> None:
+        """The flow the request came on is gone before its final response: nobody is left to answer (section 17.2.4)."""
 
 
 class LargeWays(Protocol):
@@ -117,6 +120,8 @@ class Signalling:
                 self._answer_statelessly(error.message, error.status, error.reason, (), flow)
             return
         verdict = validate(message)
+        if verdict is not None and verdict.status == 483 and _ends_here(message):
+            verdict = validate(message, as_proxy=False)
         self.messages[flow.transport, "in", message.method or f"{message.status // 100}xx"] += 1
         if self.tap:
             self.tap(message, flow, False)
@@ -160,8 +165,10 @@ class Signalling:
         """As `request`; after `patience` seconds in which nothing was heard the user is told that, too."""
         transaction = self.request(message, flow, user)
         if patience is not None and not transaction.ended:
-            self._silences.start(transaction, "silence", trio.current_time() + patience)
-            self._rearm()
+            deadline = trio.current_time() + patience
+            self._silences.start(transaction, "silence", deadline)
+            if deadline < self._armed:
+                self._wake.set()
         return transaction
 
     def respond(self, transaction: ServerTransaction, message: Message) -> None:
@@ -180,6 +187,15 @@ class Signalling:
         """Answer a request with a final response of our own that has these headers."""
         message = response_to(transaction.request, status, reason, to_tag=secrets.token_hex(5), headers=headers)
         self.respond(transaction, message)
+
+    def been_here(self, request: Message) -> str:
+        """Why a request just received is not to be forwarded again, in words; '' where it is new here.
+
+        It came before by another path (section 8.2.2.2), or we sent it as it is (section 16.3 step 4): 482 is owed.
+        """
+        if self._layer.is_merged(request):
+            return "Merged Request"
+        return "Loop Detected" if self._layer.is_looped(request) else ""
 
     def cancel(self, transaction: ClientTransaction, reason: str = "") -> None:
         """CANCEL an INVITE, as soon as that is allowed."""
@@ -211,10 +227,6 @@ class Signalling:
     def _next_deadline(self) -> float:
         deadlines = (self._layer.next_deadline, self._silences.next_deadline)
         return min((deadline for deadline in deadlines if deadline is not None), default=math.inf)
-
-    def _rearm(self) -> None:
-        if self._next_deadline() < self._armed:
-            self._wake.set()
 
     @property
     def transactions(self) -> int:
@@ -248,11 +260,16 @@ class Signalling:
                     self.user.on_stray_response(message, flow)
                 case _:
                     pass
-        self._rearm()
+        deadline = self._layer.next_deadline
+        if deadline is not None and deadline < self._armed:
+            self._wake.set()
 
     def _failed(self, transaction: object, status: int) -> None:
-        if isinstance(transaction, ClientTransaction) and transaction.context is not None:
-            transaction.context.on_failure(transaction, status)
+        if isinstance(transaction, ClientTransaction):
+            if transaction.context is not None:
+                transaction.context.on_failure(transaction, status)
+        elif isinstance(transaction, ServerTransaction) and transaction.context is not None:
+            transaction.context.on_caller_lost(transaction)
 
     def _send(self, effect: Send) -> None:
         flow, message = effect.flow, effect.message
@@ -273,3 +290,8 @@ class Signalling:
             self.send(response_to(request, status, reason, to_tag=secrets.token_hex(5), headers=headers), flow)
         except ParseError:
             log.debug("sip.unanswerable", source=flow.remote[0])
+
+
+def _ends_here(request: Message) -> bool:
+    """Whether a request is for the gateway itself: how many more hops it may make does not matter to that."""
+    return request.method in ("OPTIONS", "REGISTER") and "@" not in request.uri

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from siperb_core.signalling import Signalling
     from siperb_core.sip import Flow
     from siperb_core.sip.dialog import Leg
+    from siperb_core.targets import Ways
 
 
 class CallHost(Protocol):
@@ -25,14 +26,23 @@ class CallHost(Protocol):
     def domain(self) -> str:
         """The softphones' domain."""
 
-    def flow_to(self, target: Target, then: Callable[[Flow | None], None]) -> None:
-        """Find the way to a target and call `then` with it, or with None when there is none.
+    def flows_to(self, target: Target, then: Callable[[Ways], None]) -> None:
+        """Find the ways to a target (RFC 3263) and call `then` with them, none where there are none.
 
         At once where the address is known.
         """
 
+    def put_aside(self, flow: Flow, seconds: float | None = None) -> None:
+        """A destination did not answer, or wants no requests for so many seconds: others are tried before it."""
+
     def credentials(self, connection: str) -> Credentials | None:
         """What a connection shows when its PBX challenges a request."""
+
+    def is_peer(self, flow: Flow) -> bool:
+        """Whether requests of ours are sent to the other end of this flow by our own choice."""
+
+    def tls_of(self, leg: Leg) -> tuple[str, str, bool] | None:
+        """What has to be kept of a leg's TLS connection to open it again after a restart."""
 
     def leg_flow(self, leg: Leg) -> Flow | None:
         """The flow that reaches this leg now: its own, or, for a softphone that reconnected, its device's."""

@@ -5,13 +5,22 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 
+import structlog
+
 from siperb_core.entries.contract import Credentials
 from siperb_core.signalling import Signalling
 from siperb_core.sip import Flow, Message
 from siperb_core.sip.dialog import Leg
-from siperb_core.sip.digest import answer_challenge
+from siperb_core.sip.digest import answer_challenge, of_realms
 from siperb_core.sip.transaction import ClientTransaction
 
+log = structlog.get_logger()
+
+LARGEST_DATAGRAM = 1300
+"""Octets of a request beyond which it goes by TCP (RFC 3261 section 18.1.1): fragments of datagrams get lost."""
+_VIA_OCTETS = 100
+"""What the Via that is still missing may add."""
+_STREAM_PATIENCE = 4.0
 _MOST_TRIES = 3
 """First try, the answered challenge, and one more when the nonce was stale."""
 
@@ -28,16 +37,59 @@ class Sender:
         self._credentials = credentials
         self.transaction: ClientTransaction | None = None
         self._tries = 0
+        self._patience: float | None = None
+        self._stream: Flow | None = None
+        self._starts = 0
+        self._abandoned = False
 
-    def send(self, message: Message) -> None:
-        """Send it. A flow that is known to be dead is reported like any other failure, before this returns."""
-        tries = self._tries = self._tries + 1
+    def send(self, message: Message, patience: float | None = None) -> None:
+        """Send it. A flow that is known to be dead is reported like any other failure, before this returns.
+
+        After `patience` seconds without any response `silent` is called.
+        """
+        self._tries += 1
+        self._patience = patience
         if message.method == "INVITE":
             self.leg.invite_cseq = message.cseq.number
+        self._stream = self._stream_for(message)
+        if self._stream is not None:
+            self._start(message, self._stream, _STREAM_PATIENCE)
+        else:
+            self._start(message, self.flow, patience)
+
+    def _start(self, message: Message, flow: Flow, patience: float | None) -> None:
+        self._starts += 1
+        starts = self._starts
         self.transaction = None
-        transaction = self._signalling.request(message, self.flow, self)
-        if self._tries == tries:
+        transaction = self._signalling.request_patiently(message, flow, self, patience)
+        if self._starts == starts:
             self.transaction = transaction
+
+    def _stream_for(self, message: Message) -> Flow | None:
+        """The TCP connection for a request that is too large for UDP, where the peer has TCP."""
+        ways = self._signalling.ways
+        if self.flow.transport != "udp" or ways is None or len(bytes(message)) <= LARGEST_DATAGRAM - _VIA_OCTETS:
+            return None
+        return ways.stream_beside(self.flow)
+
+    def _by_datagram(self, transaction: ClientTransaction) -> bool:
+        """Send a request again that TCP did not carry, by UDP (section 18.1.1); False where it was UDP already."""
+        ways = self._signalling.ways
+        if self._stream is None or ways is None or transaction.source is not None or self._abandoned:
+            return False
+        self._stream = None
+        ways.no_stream(self.flow)
+        request = transaction.request.copy()
+        request.pop_first("Via")
+        self._signalling.cancel(transaction)
+        self._start(request, self.flow, self._patience)
+        return True
+
+    def cancel(self, reason: str = "") -> None:
+        """CANCEL an INVITE, as soon as that is allowed."""
+        self._abandoned = True
+        if self.transaction is not None:
+            self._signalling.cancel(self.transaction, reason)
 
     def on_response(self, transaction: ClientTransaction, response: Message) -> None:
         """A response; the challenge we can answer is not seen by anybody else."""
@@ -49,8 +101,18 @@ class Sender:
 
     def on_failure(self, transaction: ClientTransaction, status: int) -> None:
         """No answer will come."""
-        if self.transaction is None or transaction is self.transaction:
+        if self.transaction is not None and transaction is not self.transaction:
+            return
+        if not (status == 503 and self._by_datagram(transaction)):
             self.failed(status)
+
+    def on_silence(self, transaction: ClientTransaction) -> None:
+        """Nothing was heard yet."""
+        if transaction is self.transaction and not self._by_datagram(transaction):
+            self.silent()
+
+    def silent(self) -> None:
+        """No response at all within the patience; one may still come."""
 
     def responded(self, response: Message) -> None:
         """A response that is not an answered challenge."""
@@ -66,11 +128,16 @@ class Sender:
         )
         challenges = response.get_all(challenge)
         stale = any("stale=true" in value.lower().replace('"', "") for value in challenges)
-        if self._tries >= (_MOST_TRIES if stale else 2):
+        if self._abandoned or self._tries >= (_MOST_TRIES if stale else 2):
             return False
         credentials = self._credentials()
-        if credentials is None:
-            return False
+        source = transaction.source
+        if credentials is None or source is None or source.remote[0] != transaction.flow.remote[0]:
+            return False  # over UDP anybody may answer: only the PBX that was asked gets to see what the password makes
+        if credentials.realms:
+            challenges = of_realms(challenges, credentials.realms)
+            if not challenges:
+                log.warning("auth.other_realm", call_id=transaction.request.call_id, realms=credentials.realms)
         request = transaction.request.copy()
         value = answer_challenge(
             challenges,

@@ -72,6 +72,8 @@ class Credentials:
 
     username: str
     password: str = attrs.field(repr=False)
+    realms: tuple[str, ...] = ()
+    """The only realms whose challenges are answered, where they are known: the registrar's, say; none for any."""
 
 
 @attrs.frozen
@@ -174,7 +176,15 @@ class EntryContext(Protocol):
         """Our own address as that target sees it, with a user part that is this entry's alone and the same after a
         restart.
 
-        A request whose Request-URI is this one was sent by who learnt it from us.
+        A request whose Request-URI is this one was sent by who learnt it from us. The address may be another one after
+        a request was answered: behind NAT the answer says how we are seen (RFC 3581).
+        """
+
+    async def keep_alive(self, target: Target, interval: float) -> None:
+        """Keep the path of the last answered request to a target open, by an empty line every `interval` seconds (RFC
+        5626 section 4.4), so that NATs and firewalls in between do not forget it.
+
+        Returns when the connection is lost; never where the transport has none (UDP). Raises `ConnectionNotReady`.
         """
 
     def report(self, registration: Registration) -> None:

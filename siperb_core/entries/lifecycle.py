@@ -48,6 +48,9 @@ class Outside(Protocol):
     async def contact_uri(self, entry: str, target: Target) -> str:
         """As `EntryContext.contact_uri`, for the entry of that name."""
 
+    async def keep_alive(self, target: Target, interval: float) -> None:
+        """As `EntryContext.keep_alive`."""
+
     def memory(self, entry: str) -> MutableMapping[str, Any]:
         """As `EntryContext.memory`, for the entry of that name; the same mapping every time."""
 
@@ -100,6 +103,9 @@ class _Slot:
 
     async def contact_uri(self, target: Target) -> str:
         return await self._entries.outside.contact_uri(self.entry.name, target)
+
+    async def keep_alive(self, target: Target, interval: float) -> None:
+        await self._entries.outside.keep_alive(target, interval)
 
     def report(self, registration: Registration) -> None:
         if registration != self.registration:

@@ -82,6 +82,11 @@ def strongest(challenges: Sequence[str]) -> Challenge | None:
     return max(known, key=lambda challenge: challenge.strength, default=None)
 
 
+def of_realms(challenges: Sequence[str], realms: Sequence[str]) -> list[str]:
+    """Those challenges that are of one of these realms; a password is for its own realm only (RFC 7616 section 3.3)."""
+    return [text for text in challenges if (known := parse_challenge(text)) is not None and known.realm in realms]
+
+
 def answer_challenge(
     challenges: Sequence[str],
     *,

@@ -187,7 +187,7 @@ class RegistrationClient:
             return self._give_up(Rejected("auth", status, reason))
         if status in _CONFIG:
             return self._give_up(Rejected("config", status, reason))
-        return self._later(status, reason, _retry_after(message), now)
+        return self._later(status, reason, retry_after(message), now)
 
     def _is_current(self, message: Message) -> bool:
         try:
@@ -357,7 +357,7 @@ def _granted_expiry(message: Message, contact: str, wanted: int) -> int:
     return wanted if header is None else min(header, _LONGEST_EXPIRY)
 
 
-def _retry_after(message: Message) -> float | None:
+def retry_after(message: Message) -> float | None:
     """The seconds of Retry-After (section 20.33), at most a day; its comment and parameters do not matter."""
     value = message.get("Retry-After") or ""
     digits = value[: len(value) - len(value.lstrip("0123456789"))]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
 import attrs
 
 from siperb_core.sip.flow import Flow
+from siperb_core.sip.headers import Via
 from siperb_core.sip.message import Message
 
 if TYPE_CHECKING:
@@ -221,7 +222,14 @@ def response_event(status: int) -> str:
 class ClientTransaction(Transaction):
     """A request of ours and its responses, on one flow (section 17.1)."""
 
-    __slots__ = ()
+    __slots__ = ("source", "via")
+
+    def __init__(self, layer: TransactionLayer, key: tuple[Any, ...], request: Message, flow: Flow) -> None:
+        super().__init__(layer, key, request, flow)
+        self.source: Flow | None = None
+        """What the last response came in on: over UDP not always `flow`. None while nothing was heard."""
+        self.via: Via | None = None
+        """Our Via as it came back in the last response: `received` and `rport` say how the peer sees us (RFC 3581)."""
 
 
 class ServerTransaction(Transaction):

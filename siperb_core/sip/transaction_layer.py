@@ -12,7 +12,7 @@ from typing import Any
 
 from siperb_core.sip.errors import ParseError
 from siperb_core.sip.flow import Flow
-from siperb_core.sip.headers import Via
+from siperb_core.sip.headers import Via, parse_via
 from siperb_core.sip.message import Message, response_to
 from siperb_core.sip.timers import TimerValues, TimerWheel
 from siperb_core.sip.transaction import (
@@ -99,8 +99,10 @@ class TransactionLayer:
     def _receive_response(self, message: Message, flow: Flow, now: float, out: list[Effect]) -> None:
         """Section 17.1.3: the branch is ours, and the CSeq method tells an INVITE from its CANCEL."""
         method = message.cseq.method
-        transaction = self._clients.get((message.via.branch, method))
+        via = message.via
+        transaction = self._clients.get((via.branch, method))
         if transaction is not None:
+            transaction.via, transaction.source = via, flow
             message.pop_first("Via")
             transaction.handle(response_event(message.status), message, now, out)
         elif method == "INVITE" and 200 <= message.status < 300:
@@ -190,6 +192,22 @@ class TransactionLayer:
         key = _original_key(request)
         original = None if key is None else self._originals.get(key)
         return original is not None and original.request is not request
+
+    def is_looped(self, request: Message) -> bool:
+        """Whether a request just received is one of ours that has come back as we sent it (section 16.3 step 4).
+
+        One that comes back with another Request-URI is a spiral, and welcome: a PBX that is a proxy returns a call to
+        another of its users in this way. The Via with our branch is still in it; its transaction has not ended as long
+        as anybody can be going round.
+        """
+        if len(vias := request.values("Via")) < 2:
+            return False
+        method = request.method
+        for text in vias[1:]:
+            sent = self._clients.get((parse_via(text).branch, method))
+            if sent is not None and sent.request.uri == request.uri:
+                return True
+        return False
 
     # What the user wants
 

@@ -40,18 +40,27 @@ log = structlog.get_logger(__name__)
 class StreamFlow(Connection):
     """One TCP or TLS connection. A flow is equal to itself alone."""
 
-    __slots__ = ("_framer", "_listener", "_pinged", "_used", "local", "outgoing", "remote")
+    __slots__ = ("_framer", "_listener", "_pinged", "_used", "local", "outgoing", "remote", "tls")
 
     reliable = True
 
     def __init__(
-        self, listener: StreamListener, sock: socket.socket, remote: tuple[str, int], *, outgoing: bool
+        self,
+        listener: StreamListener,
+        sock: socket.socket,
+        remote: tuple[str, int],
+        *,
+        outgoing: bool,
+        tls: TlsOptions | None = None,
     ) -> None:
         super().__init__(sock, listener.spawn, opened=False)
         self._listener = listener
         self._framer = StreamFramer()
         self.remote = remote
         self.outgoing = outgoing
+        """Whether we opened it."""
+        self.tls = tls
+        """How it was secured, where we opened it by TLS."""
         self.local: tuple[str, int] = listener.own.towards(remote[0]) if outgoing else sock.getsockname()[:2]
         self._used = 0.0
         self._pinged = self.heard
@@ -78,7 +87,7 @@ class StreamFlow(Connection):
         self.write(data)
         self._used = self._pinged = trio.current_time()
 
-    async def connect(self, tls: TlsOptions | None) -> None:
+    async def connect(self) -> None:
         """Open the connection. Raises OSError, trio.TooSlowError."""
         sock = self._socket
         with trio.fail_after(CONNECT_SECONDS):
@@ -89,9 +98,9 @@ class StreamFlow(Connection):
                 if code := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                     raise OSError(code, os.strerror(code)) from None
             self.local = sock.getsockname()[:2]
-            if tls is not None:
-                context = await trio.to_thread.run_sync(self._listener.trust.get, tls, abandon_on_cancel=True)
-                await self.secure(context, server_side=False, server_name=tls.server_name or self.remote[0])
+            if self.tls is not None:
+                context = await trio.to_thread.run_sync(self._listener.trust.get, self.tls, abandon_on_cancel=True)
+                await self.secure(context, server_side=False, server_name=self.tls.server_name or self.remote[0])
         self._ready()
 
     async def welcome(self) -> None:
@@ -188,7 +197,7 @@ class StreamListener:
             tune(sock)
             if not bound.is_unspecified:
                 sock.bind((self.local[0], 0))
-            flow = StreamFlow(self, sock, (host, port), outgoing=True)
+            flow = StreamFlow(self, sock, (host, port), outgoing=True, tls=secured)
         except OSError:
             sock.close()
             raise
@@ -224,7 +233,7 @@ class StreamListener:
         known = flow.outgoing
         try:
             if flow.outgoing:
-                await flow.connect(key[2])
+                await flow.connect()
             else:
                 await flow.welcome()
                 known = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 import trio
@@ -16,10 +16,11 @@ from siperb_core.entries.lifecycle import LoadedConnection
 from siperb_core.entries.model import Entry
 from siperb_core.events import CallEvent
 from siperb_core.signalling import Signalling
-from siperb_core.sip import Flow, Message, parse, response_to
+from siperb_core.sip import Flow, Message, ParseError, parse, response_to
 from siperb_core.sip.dialog import Leg
 from siperb_core.sip.registrar import Binding
 from siperb_core.sip.transaction import ServerTransaction
+from siperb_core.targets import Ways
 
 
 class FakeFlow:
@@ -91,10 +92,29 @@ class World:
         self.records: list[CallRecord] = []
         self.reachable: dict[tuple[str, str, int], FakeFlow] = {}
         self.dead: set[Flow] = set()
+        self.ways: dict[str, list[FakeFlow]] = {}
+        self.aside: list[tuple[Flow, float | None]] = []
+        self.strangers: set[Flow] = set()
         self.media: Callable[[Entry, str, Flow, Flow], CallMedia | None] = lambda *_: None
 
-    def connect(self, name: str, flow: FakeFlow, *, failover: bool = False, **more: Any) -> None:
-        entry = Entry(name, "fake", failover=failover)
+    async def run(self) -> None:
+        """What runs beside the calls: the timers of transactions, and every few seconds those of calls."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.signalling.run_timers)
+            while True:
+                await trio.sleep(5)
+                self.calls.expire()
+
+    def connect(
+        self,
+        name: str,
+        flow: FakeFlow,
+        *,
+        failover: bool = False,
+        redirects: Literal["pass", "follow"] = "pass",
+        **more: Any,
+    ) -> None:
+        entry = Entry(name, "fake", failover=failover, redirects=redirects)
         self.candidates.append(LoadedConnection(entry, None, FakeConnection(flow, **more)))  # type: ignore[arg-type]
 
     def bind(self, device: str, flow: FakeFlow) -> None:
@@ -117,12 +137,16 @@ class World:
     # RequestUser
 
     def on_request(self, transaction: ServerTransaction, request: Message) -> None:
-        if request.to_tag:
-            self.calls.on_request(transaction, request)
-        elif transaction.flow.transport == "ws":
-            self.calls.outbound(transaction, self.candidates, user="alice", device="alice")
-        else:
-            self.calls.inbound(transaction, self.entry, self.bindings, "alice")
+        try:
+            if request.to_tag:
+                self.calls.on_request(transaction, request)
+            elif transaction.flow.transport == "ws":
+                device = request.from_.parsed_uri.user or ""
+                self.calls.outbound(transaction, self.candidates, user="alice", device=device)
+            else:
+                self.calls.inbound(transaction, self.entry, self.bindings, "alice")
+        except ParseError as error:
+            self.signalling.refuse(transaction, error.status, error.reason)
 
     def on_ack(self, request: Message, flow: Flow) -> None:
         self.calls.on_ack(request)
@@ -131,12 +155,22 @@ class World:
         raise AssertionError("stray response")
 
     def on_flow_closed(self, flow: Flow, reason: str) -> None:
-        self.calls.on_flow_closed(flow)
+        """The transactions on it have failed already; there is nothing else here that a flow carries."""
 
     # CallHost
 
-    def flow_to(self, target: Target, then: Callable[[Flow | None], None]) -> None:
-        then(target.flow)
+    def flows_to(self, target: Target, then: Callable[[Ways], None]) -> None:
+        flows = self.ways.get(target.host) or [target.flow]
+        then(Ways([lambda flow=flow: flow for flow in flows]))  # type: ignore[misc]
+
+    def put_aside(self, flow: Flow, seconds: float | None = None) -> None:
+        self.aside.append((flow, seconds))
+
+    def is_peer(self, flow: Flow) -> bool:
+        return flow not in self.strangers
+
+    def tls_of(self, leg: Leg) -> tuple[str, str, bool] | None:
+        return leg.tls
 
     def credentials(self, connection: str) -> Credentials | None:
         return next((item.connection.credentials for item in self.candidates if item.entry.name == connection), None)
@@ -147,7 +181,7 @@ class World:
         return None if leg.flow in self.dead else leg.flow
 
     def contact(self, token: str, flow: Flow) -> str:
-        return f"<sip:{token}@{flow.sent_by}>"
+        return f"<sip:{token}@{flow.sent_by}{'' if flow.transport == 'udp' else f';transport={flow.transport}'}>"
 
     def open_media(self, entry: Entry, call_id: str, client: Flow, peer: Flow) -> CallMedia | None:
         return self.media(entry, call_id, client, peer)
