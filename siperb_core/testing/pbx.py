@@ -7,15 +7,16 @@ part of the gateway: what it knows, it learnt from the messages.
 from __future__ import annotations
 
 import secrets
-import socket
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import attrs
 import trio
 
+from siperb_core.entries.model import Listen
 from siperb_core.sip import Flow, Message, NameAddr, ParseError, Uri, parse_uri, response_to
 from siperb_core.sip.digest import DigestServer
 from siperb_core.sip.registrar import Registrar
@@ -27,8 +28,10 @@ from siperb_core.testing.pbx_sdp import PbxNegotiation
 from siperb_core.testing.registering import Registration
 from siperb_core.testing.session import Call, Direction
 from siperb_core.testing.user_agent import ALLOW, Credentials, UserAgent, background, token
-from siperb_core.transport.address import bind
-from siperb_core.transport.udp import UdpListener
+from siperb_core.transport import TRANSPORTS
+from siperb_core.transport.contract import Listener, TlsOptions
+from siperb_core.transport.resolver import DEFAULT_PORT
+from siperb_core.transport.stream import StreamFlow
 
 _KEPT_CALLS = 1000
 
@@ -41,7 +44,14 @@ class PbxSettings:
 
     address: str = "127.0.0.1"
     port: int = 0
-    """Of SIP over UDP; 0: whichever is free."""
+    """Of SIP, the same for all transports; 0: whichever is free."""
+    transports: tuple[str, ...] = ("udp",)
+    """Of `udp`, `tcp`, `tls`; the first is what own requests go by."""
+    certificate: Path | None = None
+    """For TLS, with `key`."""
+    key: Path | None = None
+    ca: str = ""
+    """Who has to have signed the certificate of a TLS server that is called; empty: anybody."""
     rtp_ports: range | None = None
     """None: whichever are free."""
     realm: str = "pbx.example.com"
@@ -128,30 +138,41 @@ class Pbx:
         self.messages: deque[Message] = deque(maxlen=_KEPT_CALLS)
         """All MESSAGE requests that came in."""
         self._digest = DigestServer(settings.realm, secrets.token_bytes(16))
-        self._listener: UdpListener | None = None
+        self._listeners: dict[str, Listener] = {}
         self._news = trio.Event()
 
     async def run(self, *, task_status: trio.TaskStatus[Pbx] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; running calls are hung up. Raises OSError when the port is taken."""
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.agent.run)
+            port = self.settings.port
+            for name in self.settings.transports:
+                port = await self._listen(nursery, name, port)
+            task_status.started(self)
+            try:
+                await trio.sleep_forever()
+            finally:
+                for call in list(self.agent.calls.values()):
+                    call.abandon()
+
+    async def _listen(self, nursery: trio.Nursery, name: str, port: int) -> int:
         settings = self.settings
-        with bind((settings.address, settings.port), socket.SOCK_DGRAM) as sock:
-            self._listener = UdpListener(sock, self.agent, None)
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._listener.serve)
-                await nursery.start(self.agent.run)
-                task_status.started(self)
-                try:
-                    await trio.sleep_forever()
-                finally:
-                    for call in list(self.agent.calls.values()):
-                        call.abandon()
+        transport = next(transport for transport in TRANSPORTS if transport.name == name)
+        listen = Listen(name, (settings.address, port), certificate=settings.certificate, key=settings.key)
+
+        async def serve(*, task_status: trio.TaskStatus[Listener]) -> None:
+            await transport.listen(listen, self.agent, external_address=None, task_status=task_status)
+
+        listener: Listener = await nursery.start(serve)
+        self._listeners[name] = listener
+        return listener.local[1]
 
     @property
     def local(self) -> tuple[str, int]:
         """Address and port of SIP. Raises RuntimeError when the PBX does not run."""
-        if self._listener is None:
+        if not self._listeners:
             raise RuntimeError("the PBX does not run")
-        return self._listener.local
+        return self._listeners[self.settings.transports[0]].local
 
     @property
     def host_port(self) -> str:
@@ -187,7 +208,7 @@ class Pbx:
             binding = max(bindings, key=lambda binding: binding.registered_at)
             target, flow = binding.contact, binding.flow
         if to is not None:
-            flow = self._flow_to(*to)
+            flow = self._flow_to(*to, self.settings.transports[0])
         if flow is None:
             flow = self._flow_towards(parse_uri(target))
         remote = parse_uri(target)
@@ -216,8 +237,9 @@ class Pbx:
         self, server: tuple[str, int], credentials: Credentials, *, domain: str = "", expires: int = 300
     ) -> Registration:
         """Register with a gateway and stay registered. The outcome is in `status`: 200, or what it was refused with."""
-        contact = f"<sip:{credentials.username}@{self.host_port}>"
-        registration = Registration(self.agent, self._flow_to(*server), credentials, domain or server[0], contact)
+        flow = self._flow_to(*server, self.settings.transports[0])
+        contact = f"<sip:{credentials.username}@{self.host_port}{_parameter(flow)}>"
+        registration = Registration(self.agent, flow, credentials, domain or server[0], contact)
         await registration.register(expires)
         self.agent.nursery.start_soon(registration.keep)
         return registration
@@ -292,7 +314,7 @@ class Pbx:
             number=number,
             direction=direction,
             flow=flow,
-            contact=f"<sip:pbx@{self.host_port}>",
+            contact=f"<sip:pbx@{self.host_port}{_parameter(flow)}>",
             local=local,
             remote=remote,
             call_id=call_id,
@@ -339,20 +361,35 @@ class Pbx:
         self.registrar.expire(now)
         self.agent.respond(transaction, self.registrar.register(request, account, transaction.flow, now).response)
 
-    def _flow_to(self, host: str, port: int) -> Flow:
-        if self._listener is None:
+    def _flow_to(self, host: str, port: int, transport: str = "udp") -> Flow:
+        if not self._listeners:
             raise RuntimeError("the PBX does not run")
-        return self._listener.flow_to(host, port)
+        listener = self._listeners.get(transport)
+        if listener is None:
+            raise ValueError(f"this PBX does not speak SIP over {transport}")
+        tls = TlsOptions(ca=self.settings.ca, verify=bool(self.settings.ca))
+        return listener.flow_to(host, port, tls if transport == "tls" else None)
 
     def _flow_towards(self, uri: Uri) -> Flow:
-        return self._flow_to(uri.host, uri.port or 5060)
+        transport = (uri.param("transport") or self.settings.transports[0]).lower()
+        return self._flow_to(uri.host.strip("[]"), uri.port or DEFAULT_PORT.get(transport, 5060), transport)
 
     def _route(self, uri: str, fallback: Flow) -> Flow:
-        """Where a request in a dialog goes: its next hop's address, or where the dialog began if that is a name."""
+        """Where a request in a dialog goes.
+
+        Over the dialog's own connection while it lasts (RFC 5923); else to its next hop's address, or where the dialog
+        began if that is a name.
+        """
+        if isinstance(fallback, StreamFlow) and fallback.ended is None:
+            return fallback
         try:
             return self._flow_towards(parse_uri(uri))
         except ValueError:
             return fallback
+
+
+def _parameter(flow: Flow) -> str:
+    return "" if flow.transport == "udp" else f";transport={flow.transport}"
 
 
 @asynccontextmanager
