@@ -82,7 +82,6 @@ class Admission:
         if flow.transport in WEBSOCKET:
             log.debug("flow.closed", remote=flow.remote[0], reason=reason)
             self._softphones.flow_closed(flow)
-            self._calls.on_flow_closed(flow)
 
     def _admit(self, transaction: ServerTransaction, request: Message) -> None:
         websocket = transaction.flow.transport in WEBSOCKET

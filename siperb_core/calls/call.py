@@ -7,18 +7,21 @@ differ in little (RFC 3261 section 16). How a call comes about is in `siperb_cor
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import structlog
 
 from siperb_core.calls.host import CallHost
-from siperb_core.calls.in_dialog import DialogRequest, OwnRequest
-from siperb_core.calls.media import CallMedia, Origin, is_sdp
+from siperb_core.calls.in_dialog import TARGET_REFRESH, DialogRequest, OwnRequest
+from siperb_core.calls.media import CallMedia, Origin
+from siperb_core.calls.negotiation import Negotiation
 from siperb_core.calls.record import CallRecord
+from siperb_core.calls.referral import refer_to_peer, refer_to_softphone
+from siperb_core.calls.usages import Usages
 from siperb_core.entries.contract import Credentials
 from siperb_core.events import CallEvent
 from siperb_core.sdp import SdpError
-from siperb_core.sip import Message
+from siperb_core.sip import Flow, Message, parse_uri
 from siperb_core.sip.dialog import Dialog, Leg, Side, carry_request, other, own_request
 from siperb_core.sip.transaction import ServerTransaction
 
@@ -27,29 +30,47 @@ log = structlog.get_logger()
 CLIENT_BRANCH = "client"
 """Name of the softphone's branch in a call that a softphone makes: there is only one."""
 
+SUBSCRIPTION_METHODS = frozenset({"NOTIFY", "SUBSCRIBE", "REFER"})
+"""What is still said in a dialog after the BYE, where a subscription outlives the call (RFC 5057 section 4.2)."""
+
+
+class CallDirectory(Protocol):
+    """Where calls are found (`siperb_core.calls.directory`)."""
+
+    def ended(self, call: Call) -> None:
+        """The call is over; a subscription may be left of it."""
+
+    def gone(self, call: Call) -> None:
+        """Nothing is left of the call."""
+
+    def by_token(self, token: str) -> Call | None:
+        """The call whose Contacts have this user part."""
+
 
 class Call:
     """All that belongs to one Call-ID of one caller. `token` is the user part of our Contacts, on every leg."""
 
-    def __init__(
-        self, host: CallHost, token: str, method: str, record: CallRecord, on_over: Callable[[Call], None]
-    ) -> None:
+    def __init__(self, host: CallHost, token: str, method: str, record: CallRecord, directory: CallDirectory) -> None:
         self.host = host
         self.token = token
         self.method = method
         self.record = record
         self.media: CallMedia | None = None
         self.dialogs: dict[str, Dialog] = {}  # by the callee's tag
+        self.usages = Usages()
         self.over = False
         self._answered: Dialog | None = None
         self._branch_of: dict[str, str] = {}  # callee's tag -> the media's branch
+        self._negotiations: dict[str, Negotiation] = {}  # by the callee's tag
         self._owed_bye: set[Side] = set()
-        self._on_over = on_over
+        self._directory = directory
 
     @classmethod
-    def restored(cls, host: CallHost, token: str, data: dict[str, Any], on_over: Callable[[Call], None]) -> Call:
+    def restored(cls, host: CallHost, token: str, data: dict[str, Any], directory: CallDirectory) -> Call:
         """The call out of `as_json`, after a restart. Its media, if it had any, are gone."""
-        call = cls(host, token, data["method"], CallRecord.from_json(data["record"]), on_over)
+        call = cls(host, token, data["method"], CallRecord.from_json(data["record"]), directory)
+        call.usages = Usages.from_json(data["usages"])
+        call.over = call.record.state == "ended"
         stored = data["dialog"]
         dialog = Dialog(
             call_id=stored["call_id"],
@@ -90,9 +111,13 @@ class Call:
         """A 2xx has been chosen."""
         return self._answered is not None
 
-    def credentials_for(self, side: Side) -> Callable[[], Credentials | None]:
-        """What answers a challenge of this side: the connection's credentials for the PBX, nothing for a softphone."""
-        if side == self.client_side:
+    def credentials_for(self, side: Side, flow: Flow | None = None) -> Callable[[], Credentials | None]:
+        """What answers a challenge of this side: the connection's credentials for the PBX, nothing for a softphone.
+
+        Where the PBX has called us, at `flow`, only if that is where we would send calls of our own: who learnt our
+        Contact may call it, but is not to learn what our password makes of a challenge.
+        """
+        if side == self.client_side or (side == "caller" and (flow is None or not self.host.is_peer(flow))):
             return lambda: None
         return lambda: self.host.credentials(self.record.connection)
 
@@ -108,20 +133,48 @@ class Call:
 
     def on_dialog_request(self, transaction: ServerTransaction, request: Message) -> None:
         """A request inside a dialog, from either side."""
-        found = self.find_dialog(request)
-        if found is None:
-            found = self.early_dialog(request)
-        if found is None:
+        found = self.find_dialog(request) or self.early_dialog(request, transaction.flow)
+        if found is None or (self.over and request.method not in SUBSCRIPTION_METHODS):
             self.host.signalling.refuse(transaction, 481)
             return
         dialog, side = found
         from_leg = dialog.leg(side)
-        from_leg.learn(request)
+        if request.method in TARGET_REFRESH:
+            from_leg.learn(request)
         from_leg.flow = transaction.flow
         DialogRequest(self, dialog, side, transaction).start()
 
-    def early_dialog(self, request: Message) -> tuple[Dialog, Side] | None:
+    def early_dialog(self, request: Message, flow: Flow) -> tuple[Dialog, Side] | None:
         """A dialog that this request itself opens; a call that is set up knows of one kind."""
+        return None
+
+    def translate(self, message: Message, dialog: Dialog, side: Side) -> None:
+        """Write the URIs of a request of `side` for the other side. Raises ParseError."""
+        if side == self.client_side:
+            device = parse_uri(dialog.leg(side).remote.uri).user or ""
+            refer_to_peer(message, dialog.leg(other(side)), self.host.domain, device, self.peer_target)
+        else:
+            refer_to_softphone(message, self.host.domain)
+
+    def peer_target(self, token: str) -> str:
+        """The PBX's Contact in the dialog that this token of ours names; '' where it names none."""
+        call = self._directory.by_token(token)
+        if call is None or call._answered is None:
+            return ""
+        return call._answered.leg(other(call.client_side)).target
+
+    def negotiation(self, dialog: Dialog) -> Negotiation | None:
+        """Offer and answer in this dialog; None where the call's media are not bridged."""
+        if self.media is None:
+            return None
+        tag = dialog.callee_tag
+        if tag not in self._negotiations:
+            offerer = self.first_offerer(dialog)
+            self._negotiations[tag] = Negotiation(self.media, self.origin, self.media_branch(dialog), offerer)
+        return self._negotiations[tag]
+
+    def first_offerer(self, dialog: Dialog) -> Side | None:
+        """Whose offer was on its way before the dialog was there."""
         return None
 
     def on_ack(self, request: Message) -> None:
@@ -135,25 +188,62 @@ class Call:
         if flow is None:
             return
         message = carry_request(request, leg)
-        if self.media is not None and is_sdp(message):
+        if dialog is self._answered:
+            self.record.acknowledged = True
+            self.usages.ack_by = None
+        negotiation = self.negotiation(dialog)
+        problem = ""
+        if negotiation is not None:
             try:
-                message.set_body(self.media.answer(self.origin(side), self.media_branch(dialog), request.body))
+                negotiation.in_ack(side, message)
             except SdpError as error:
                 log.warning("sdp.refused", call_id=request.call_id, reason=error.reason)
-                self.end(f"no usable answer in ACK: {error.reason}")
-                return
-        self.record.acknowledged = True
+                problem = f"no usable answer in ACK: {error.reason}"
+                message.set_body(b"")
         self.host.signalling.acknowledge(message, flow)
+        if problem:
+            self.end(problem)
 
     def media_branch(self, dialog: Dialog) -> str:
         """The media's name for the softphone of this dialog."""
         return CLIENT_BRANCH if self.direction == "outbound" else self._branch_of[dialog.callee_tag]
 
     def dialog_over(self, dialog: Dialog, cause: str) -> None:
-        """A BYE went through, or the dialog was found dead."""
-        self.dialogs.pop(dialog.callee_tag, None)
-        if not self.dialogs or dialog is self._answered:
+        """A BYE went through, or the dialog was found dead: of an early dialog nothing is left, the INVITE goes on."""
+        if not self.usages.has(dialog.callee_tag):
+            self.drop_dialog(dialog.callee_tag)
+        if dialog is self._answered:
             self._over(cause)
+
+    def usage_over(self, dialog: Dialog, cause: str) -> None:
+        """A subscription has ended: when it was all there was in the dialog, the dialog ends with it."""
+        if self.usages.has(dialog.callee_tag) or (self.method == "INVITE" and not self.over):
+            return
+        self.drop_dialog(dialog.callee_tag)
+        if not self.dialogs and self._answered is not None:
+            if self.over:
+                self._leave()
+            else:
+                self._over(cause)
+
+    def drop_dialog(self, tag: str) -> None:
+        """Forget a dialog."""
+        self.dialogs.pop(tag, None)
+        self._negotiations.pop(tag, None)
+
+    def expire(self, now: float) -> None:
+        """End what has run out: a session nobody has refreshed, a call nobody has acknowledged, subscriptions."""
+        usages = self.usages
+        deadline = usages.next_deadline
+        if deadline is None or deadline > now:
+            return
+        if usages.session_ends is not None and usages.session_ends <= now:
+            self.end("session expired: neither side has refreshed it")
+        elif usages.ack_by is not None and usages.ack_by <= now:
+            self.end("200 OK was never ACKed")
+        usages.expire(now)
+        for dialog in list(self.dialogs.values()):
+            self.usage_over(dialog, "subscription expired")
 
     def end(self, cause: str) -> None:
         """End the call on both sides by ourselves: its media died, its connection is unloaded, the gateway stops."""
@@ -161,9 +251,9 @@ class Call:
             return
         log.info("call.ended_by_gateway", call_id=self.record.call_id, cause=cause)
         reason = [("Reason", f'SIP ;cause=503 ;text="{cause}"')]
-        for dialog in list(self.dialogs.values()):
+        if self._answered is not None:
             for side in ("caller", "callee"):
-                self._send_bye(dialog, side, reason)
+                self._send_bye(self._answered, side, reason)
         self._over(cause)
 
     def end_lost_media(self) -> None:
@@ -190,7 +280,7 @@ class Call:
         flow = self.host.leg_flow(leg)
         if flow is not None:
             bye = own_request("BYE", dialog, side, headers)
-            OwnRequest(self.host.signalling, leg, flow, self.credentials_for(side)).send(bye)
+            OwnRequest(self.host.signalling, leg, flow, self.credentials_for(side, flow)).send(bye)
 
     def _over(self, cause: str) -> None:
         if self.over:
@@ -201,10 +291,21 @@ class Call:
             self.record.diagnosis = self.record.diagnosis or self.media.diagnosis
             self.media.close()
         self.record.end(self.host.now(), cause)
+        self.usages.ack_by = self.usages.session_ends = None
+        self.announce("ended")
+        self._directory.ended(self)
+        self._leave()
+
+    def _leave(self) -> None:
+        """Go, unless a subscription is left, a transfer being reported on say (RFC 5057 section 4.2)."""
+        for tag in [tag for tag in self.dialogs if not self.usages.has(tag)]:
+            self.drop_dialog(tag)
+        if self.dialogs and self._answered is not None:
+            self.keep()
+            return
         if self._answered is not None:
             self.host.forget_dialog(self.token)
-        self.announce("ended")
-        self._on_over(self)
+        self._directory.gone(self)
 
     def announce(self, what: Literal["started", "ringing", "answered", "ended"]) -> None:
         """Tell the plugins and the log how far the call is; other methods than INVITE are not calls."""
@@ -220,7 +321,7 @@ class Call:
 
     def keep(self) -> None:
         """Write down what a request in the dialog has changed: targets, CSeq numbers."""
-        if self._answered is not None and not self.over:
+        if self._answered is not None and (not self.over or self.dialogs):
             self.host.save_dialog(self.token, self.as_json(), lambda: None)
 
     def as_json(self) -> dict[str, Any]:
@@ -228,14 +329,15 @@ class Call:
         dialog = self._answered
         return {
             "method": self.method,
-            "bridged": self.media is not None,
+            "bridged": self.media is not None and not self.over,
             "record": self.record.stored(),
+            "usages": self.usages.as_json(),
             "dialog": dialog
             and {
                 "call_id": dialog.call_id,
                 "caller_tag": dialog.caller_tag,
                 "callee_tag": dialog.callee_tag,
-                "caller": dialog.caller.as_json(),
-                "callee": dialog.callee.as_json(),
+                "caller": {**dialog.caller.as_json(), "tls": self.host.tls_of(dialog.caller)},
+                "callee": {**dialog.callee.as_json(), "tls": self.host.tls_of(dialog.callee)},
             },
         }

@@ -2,49 +2,120 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from functools import partial
 
+import attrs
 import structlog
 
 from siperb_core.calls.call import CLIENT_BRANCH
+from siperb_core.calls.referral import refer_to_peer, refer_to_softphone
 from siperb_core.calls.setup import CallSetup
 from siperb_core.entries.contract import OutboundCall, OutboundLeg, Refusal
 from siperb_core.entries.lifecycle import LoadedConnection
 from siperb_core.entries.model import Entry
 from siperb_core.routing import fails_over
-from siperb_core.sip import Flow, NameAddr
+from siperb_core.sip import Flow, Message, NameAddr, ParseError, Uri, parse_uri
 from siperb_core.sip.dialog import Leg, carry_request
+from siperb_core.sip.proxy import MOST_REDIRECTIONS, redirections, shares_of
 from siperb_core.sip.registrar import Binding
+from siperb_core.sip.registration import retry_after
+from siperb_core.targets import PATIENCE_SECONDS, Ways
 
 log = structlog.get_logger()
 
+_LONGEST_ASIDE = 300.0
+"""Seconds of a Retry-After that are respected; a PBX that asks for more is tried again all the same."""
+
 
 class ThroughConnections:
-    """A softphone's request: the first connection takes it; the others are for failover, where the entry wants that."""
+    """A softphone's request: the first connection takes it; the others are for failover, where the entry wants that.
+
+    A connection may lead to several destinations (RFC 3263 section 4.3): the next is tried, in a transaction of its
+    own, where one stays silent, cannot be reached, or answers 503.
+    """
 
     def __init__(self, call: CallSetup, candidates: Sequence[LoadedConnection]) -> None:
         self._call = call
-        self._candidates = iter(candidates)
+        self._candidates = deque(candidates)
         self._current: Entry | None = None
+        self._outbound: OutboundLeg
+        self._ways = Ways(())
+        self._flow: Flow | None = None
+        self._contacts: deque[Uri] = deque()  # of redirections, still to be tried
+        self._redirected: set[str] = set()
 
     def start(self) -> None:
         """Dial through the next connection that can take the request."""
         call = self._call
-        for loaded in self._candidates:
+        while self._candidates:
+            loaded = self._candidates.popleft()
             entry = self._current = call.entry = loaded.entry
             call.record.connection = entry.name
             outbound = self._outbound_leg(loaded)
             if isinstance(outbound, OutboundLeg):
-                call.host.flow_to(outbound.target, partial(self._dial, outbound))
+                call.host.flows_to(outbound.target, partial(self._found, outbound))
                 return
             call.failed_without_branch(outbound.status, outbound.reason)
             if not self._fails_over(outbound.status):
                 break
         call.finish()
 
-    def next_after(self, status: int) -> bool:
-        """Failover is opt-in, and for failures of the connection, not for the answer of a person."""
+    def next_after(self, response: Message, *, reached: bool) -> bool:
+        """The connection's next destination, or the next connection.
+
+        The latter is opt-in, and for failures of the connection, not for the answer of a person.
+        """
+        if response.status < 600 and self._follow(response):
+            return True
+        if not reached or response.status == 503:
+            self._note_failure(response, reached)
+            if self._dial_next():
+                return True
+        return self._next_connection(response.status)
+
+    def _follow(self, response: Message) -> bool:
+        """The next Contact of a redirection, where the entry wants them followed (section 16.7 step 4).
+
+        Only to the connection's own host: nobody can be sent elsewhere with our credentials.
+        """
+        if self._current is None or self._current.redirects != "follow" or self._flow is None:
+            return False
+        if response.status < 400:
+            found = [uri for uri in redirections(response) if self._is_home(uri)]
+            for uri in found:
+                if len(self._redirected) < MOST_REDIRECTIONS and str(uri) not in self._redirected:
+                    self._redirected.add(str(uri))
+                    self._contacts.append(uri)
+            if self._contacts:
+                self._call.superseded(response)
+        if not self._contacts:
+            return False
+        uri = self._contacts.popleft().with_(headers=())
+        outbound = attrs.evolve(self._outbound, request_uri=str(uri))
+        if uri.port in (None, parse_uri(self._outbound.request_uri).port, self._flow.remote[1]):
+            self._dial(outbound, self._flow)
+            return True
+        target = attrs.evolve(outbound.target, port=uri.port, flow=None)
+        self._call.host.flows_to(target, partial(self._found, outbound))
+        return True
+
+    def _is_home(self, uri: Uri) -> bool:
+        assert self._flow is not None
+        homes = {self._outbound.target.host, parse_uri(self._outbound.request_uri).host, self._flow.remote[0]}
+        return uri.host.lower() in {home.strip("[]").lower() for home in homes}
+
+    def _note_failure(self, response: Message, reached: bool) -> None:
+        if self._flow is None:
+            return
+        if not reached:
+            self._call.host.put_aside(self._flow)
+        elif (seconds := retry_after(response)) is not None:
+            # A 503 without Retry-After says nothing of the next request (RFC 3261 section 21.5.4).
+            self._call.host.put_aside(self._flow, min(seconds, _LONGEST_ASIDE))
+
+    def _next_connection(self, status: int) -> bool:
         if not self._fails_over(status):
             return False
         log.info(
@@ -65,28 +136,49 @@ class ThroughConnections:
             log.exception("plugin.failed", connection=loaded.entry.name, call_id=call.request.call_id)
             return Refusal(500, "Connection Failed")
 
-    def _dial(self, outbound: OutboundLeg, flow: Flow | None) -> None:
+    def _found(self, outbound: OutboundLeg, ways: Ways) -> None:
         call = self._call
         if call.over:
             return
-        if flow is None:
+        self._outbound, self._ways = outbound, ways
+        if not self._dial_next():
             call.failed_without_branch(503, "PBX Not Reachable")
-            if not self.next_after(503):
+            if not self._next_connection(503):
                 call.finish()
-            return
+
+    def _dial_next(self) -> bool:
+        flow = self._flow = self._ways.next()
+        if flow is None:
+            return False
+        self._dial(self._outbound, flow)
+        return True
+
+    def _dial(self, outbound: OutboundLeg, flow: Flow) -> None:
+        call = self._call
         leg = Leg(
             local=NameAddr(outbound.from_display, outbound.from_uri, ()),
             remote=NameAddr("", outbound.to_uri, ()),
             contact=call.host.contact(call.token, flow),
             target=outbound.request_uri,
             routes=outbound.route,
+            offset=call.next_offset,
             flow=flow,
         )
         message = carry_request(call.request, leg)
+        if call.breadth < 1:
+            call.refuse(440, "Max-Breadth Exceeded")
+            return
+        message.set("Max-Breadth", str(call.breadth))
+        try:
+            refer_to_peer(message, leg, call.host.domain, call.record.device, call.peer_target)
+        except ParseError as error:
+            call.refuse(error.status, error.reason)
+            return
         for header, value in outbound.headers:
             message.set(header, value)
         if call.open_media(call.caller.flow, flow) and call.map_offer(message, "client", CLIENT_BRANCH):
-            call.start_branch(leg, flow, message)
+            others = self._ways.more or (self._candidates and self._fails_over(408))
+            call.start_branch(leg, flow, message, patience=PATIENCE_SECONDS if others else None)
 
 
 class ToSoftphones:
@@ -104,16 +196,22 @@ class ToSoftphones:
         if not self._reachable:
             call.refuse(480, "Temporarily Unavailable")
             return
+        breadths = shares_of(call.breadth, len(self._reachable))
+        if breadths is None:
+            call.refuse(440, "Max-Breadth Exceeded")
+            return
         if not call.open_media(self._reachable[0][1], call.caller.flow):
             return
         for number, (binding, flow) in enumerate(self._reachable):
             leg = self._leg(binding, flow)
             message = carry_request(call.request, leg)
+            message.set("Max-Breadth", str(breadths[number]))
+            refer_to_softphone(message, call.host.domain)
             if call.over or not call.map_offer(message, "peer", f"{number}"):
                 return
             call.start_branch(leg, flow, message, f"{number}")
 
-    def next_after(self, status: int) -> bool:
+    def next_after(self, response: Message, *, reached: bool) -> bool:
         """There is nobody else to ring."""
         return False
 

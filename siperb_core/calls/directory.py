@@ -15,7 +15,7 @@ from siperb_core.calls.record import CallRecord
 from siperb_core.calls.setup import CallSetup
 from siperb_core.entries.lifecycle import LoadedConnection
 from siperb_core.entries.model import Entry
-from siperb_core.sip import Flow, Message, parse_uri
+from siperb_core.sip import Message, parse_uri
 from siperb_core.sip.registrar import Binding
 from siperb_core.sip.transaction import ServerTransaction
 
@@ -31,49 +31,83 @@ class Calls:
         self._calls: dict[str, Call] = {}
         self._ended: deque[CallRecord] = deque(maxlen=_KEPT)
         self._one_over = trio.Event()
+        self._lost: dict[str, Call] = {}
+        """Calls whose media did not survive a restart, and whose softphones do not know yet."""
 
     def outbound(
         self, transaction: ServerTransaction, candidates: Sequence[LoadedConnection], *, user: str, device: str
     ) -> None:
         """A softphone's request, and the connections that may take it, in order."""
+        if self._refused(transaction):
+            return
         call = self._new(transaction, "outbound", user, device)
         call.announce("started")
         call.start(ThroughConnections(call, candidates))
 
     def inbound(self, transaction: ServerTransaction, entry: Entry, bindings: Sequence[Binding], user: str) -> None:
         """A request of a PBX, and the softphones that are to ring."""
+        if self._refused(transaction):
+            return
         call = self._new(transaction, "inbound", user, "")
         call.record.connection = entry.name
         call.announce("started")
         call.start(ToSoftphones(call, entry, bindings))
 
     def _new(self, transaction: ServerTransaction, direction: Any, user: str, device: str) -> CallSetup:
-        call = CallSetup(self._host, transaction, direction, user=user, device=device, on_over=self._over)
+        call = CallSetup(self._host, transaction, direction, user=user, device=device, directory=self)
         self._calls[call.token] = call
         return call
+
+    def _refused(self, transaction: ServerTransaction) -> bool:
+        """Whether the request has been here before: it is answered 482 then (RFC 3261 sections 8.2.2.2 and 16.3)."""
+        reason = self._host.signalling.been_here(transaction.request)
+        if reason:
+            self._host.signalling.refuse(transaction, 482, reason)
+        return bool(reason)
 
     def restore(self, token: str, data: dict[str, Any]) -> None:
         """A dialog that was alive when the gateway went down.
 
         A bridged call has lost its media: it is ended on the PBX's side at once, on the softphone's when it is back.
         """
-        call = Call.restored(self._host, token, data, self._over)
+        call = Call.restored(self._host, token, data, self)
         self._calls[token] = call
         if data["bridged"]:
+            self._lost[token] = call
             call.end_lost_media()
 
     def on_registered(self, device: str) -> None:
         """A softphone is back: tell it what it missed."""
-        for call in list(self._calls.values()):
+        for call in list(self._lost.values()):
             if call.device_owed_bye == device:
                 call.end_lost_media()
 
-    def _over(self, call: Call) -> None:
-        if self._calls.pop(call.token, None) is not None and call.method == "INVITE":
+    def ended(self, call: Call) -> None:
+        """A call is over: it goes to those that ended."""
+        if call.method == "INVITE":
             self._ended.append(call.record)
             self._host.keep_record(call.record)
         self._one_over.set()
         self._one_over = trio.Event()
+
+    def gone(self, call: Call) -> None:
+        """Nothing is left of a call."""
+        self._calls.pop(call.token, None)
+
+    def by_token(self, token: str) -> Call | None:
+        """The call whose Contacts have this user part."""
+        return self._calls.get(token)
+
+    def expire(self) -> None:
+        """End sessions and subscriptions that have run out; to be called every few seconds."""
+        now = self._host.now()
+        for call in list(self._calls.values()):
+            call.expire(now)
+
+    @property
+    def kept(self) -> int:
+        """How many calls and subscriptions are kept, the rests of ended calls included."""
+        return len(self._calls)
 
     async def wait_idle(self) -> None:
         """Wait until no call is left."""
@@ -98,15 +132,9 @@ class Calls:
         if call is not None:
             call.on_ack(request)
 
-    def on_flow_closed(self, flow: Flow) -> None:
-        """A softphone is gone: what it was still dialling is given up."""
-        for call in list(self._calls.values()):
-            if isinstance(call, CallSetup) and call.direction == "outbound" and call.caller.flow == flow:
-                call.give_up()
-
     def active(self) -> list[Call]:
         """Calls (not subscriptions) that are not over."""
-        return [call for call in self._calls.values() if call.method == "INVITE"]
+        return [call for call in self._calls.values() if call.method == "INVITE" and not call.over]
 
     def of_connection(self, name: str) -> list[Call]:
         """Calls that use a connection."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from siperb_core.calls.media import is_sdp
 from siperb_core.calls.sender import Sender
+from siperb_core.calls.usages import wants_no_subscription
 from siperb_core.sdp import SdpError
 from siperb_core.sip import Message, response_to
 from siperb_core.sip.dialog import Dialog, Side, carry_request, carry_response, other
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 TARGET_REFRESH = frozenset({"INVITE", "UPDATE", "SUBSCRIBE", "NOTIFY", "REFER"})
 """Methods whose 2xx may move the remote target (section 12.2.1.2, RFC 3311, RFC 6665)."""
+
+
+_ABOUT_SUBSCRIPTIONS = frozenset({"NOTIFY", "SUBSCRIBE"})
 
 
 class DialogRequest(Sender):
@@ -31,7 +34,7 @@ class DialogRequest(Sender):
         leg = dialog.leg(other(side))
         flow = call.host.leg_flow(leg)
         self._reachable = flow is not None
-        super().__init__(call.host.signalling, leg, flow or server.flow, call.credentials_for(other(side)))
+        super().__init__(call.host.signalling, leg, flow or server.flow, call.credentials_for(other(side), flow))
         server.context = self
 
     def start(self) -> None:
@@ -39,9 +42,20 @@ class DialogRequest(Sender):
         if not self._reachable:
             self._unreachable()
             return
+        call, dialog = self.call, self.dialog
         message = carry_request(self.request, self.leg)
-        if not self._map_request(message):
-            return
+        call.translate(message, dialog, self.side)
+        if self.request.method in _ABOUT_SUBSCRIPTIONS:
+            event = call.usages.renamed(dialog.callee_tag, self.request)
+            if event is not None:
+                message.set("Event", event)
+        negotiation = call.negotiation(dialog)
+        if negotiation is not None:
+            try:
+                self._offered = negotiation.in_request(self.side, message)
+            except SdpError as error:
+                self._refuse_sdp(error)
+                return
         self.send(message)
 
     def responded(self, response: Message) -> None:
@@ -50,12 +64,14 @@ class DialogRequest(Sender):
             return
         request = self.request
         sdp: bytes | None = None
-        if response.status >= 200:
-            if response.status < 300 and request.method in TARGET_REFRESH:
+        if response.status in (401, 407):
+            # The challenge is between the gateway and the PBX; a softphone has no credentials for it.
+            response = response_to(request, 403, "PBX Refused Credentials")
+        if response.status >= 300:
+            self._reject_offer()
+        else:
+            if response.status >= 200 and request.method in TARGET_REFRESH:
                 self.leg.learn(response)
-            if response.status >= 300 and self._offered:
-                self._reject_offer()
-        if response.status < 300:
             try:
                 sdp = self._map_response(response)
             except SdpError as error:
@@ -66,65 +82,65 @@ class DialogRequest(Sender):
             carried.set_body(sdp, "application/sdp")
         self._respond(carried)
         if response.status >= 200:
-            self._finished(response.status)
+            self._finished(response)
 
     def failed(self, status: int) -> None:
         """Nobody answered, or the transport failed."""
-        if self._offered:
-            self._reject_offer()
-        self._respond(response_to(self.request, status))
-        self._finished(status)
+        self._reject_offer()
+        response = response_to(self.request, status)
+        self._respond(response)
+        self._finished(response)
 
     def on_cancel(self, transaction: ServerTransaction, cancel: Message) -> None:
         """A re-INVITE may be cancelled too."""
-        if self.transaction is not None:
-            self._signalling.cancel(self.transaction, cancel.get("Reason") or "")
+        self.cancel(cancel.get("Reason") or "")
 
-    def _finished(self, status: int) -> None:
-        """A BYE ends the dialog whatever its answer; a subscription also ends by its last NOTIFY (section 12.2.1.2)."""
-        method = self.request.method
-        if method == "BYE":
-            cause = self.request.get("Reason") or f"BYE from {self.side}"
-            self.call.dialog_over(self.dialog, cause)
-        elif method == "NOTIFY" and "terminated" in (self.request.get("Subscription-State") or "").lower():
-            if self.call.method == "SUBSCRIBE":
-                self.call.dialog_over(self.dialog, "subscription terminated")
-        elif method == "SUBSCRIBE" and status == 481:
-            self.call.dialog_over(self.dialog, "subscription unknown")
-        self.call.keep()
+    def on_caller_lost(self, transaction: ServerTransaction) -> None:
+        """Nobody waits for the answer to a re-INVITE any more; other requests run their course."""
+        self.cancel()
+
+    def _finished(self, response: Message) -> None:
+        """A BYE ends the dialog whatever its answer; other methods begin, lengthen or end a usage of it (RFC 5057)."""
+        call, request, tag = self.call, self.request, self.dialog.callee_tag
+        usages, now = call.usages, call.host.now()
+        success = response.status < 300
+        match request.method:
+            case "BYE":
+                call.dialog_over(self.dialog, request.get("Reason") or f"BYE from {self.side}")
+            case "INVITE" | "UPDATE" if success and call.media is None:
+                usages.refreshed(response, now)
+            case "REFER" if success and not wants_no_subscription(response) and self.transaction is not None:
+                usages.referred(tag, self.transaction.request.cseq.number, request.cseq.number, now)
+            case "SUBSCRIBE" if success:
+                usages.subscribed(tag, request, response, now)
+            case "NOTIFY" if success or "terminated" in (request.get("Subscription-State") or "").lower():
+                usages.notified(tag, request, now, opens=call.method != "INVITE")
+                call.usage_over(self.dialog, "subscription terminated")
+            case "SUBSCRIBE" | "NOTIFY" if response.status == 481:
+                usages.ended(tag, request)
+                call.usage_over(self.dialog, "subscription unknown")
+        call.keep()
 
     def _unreachable(self) -> None:
         """The leg's softphone is gone. Its BYE is then ours to answer, so that the PBX is not kept waiting."""
-        status = 200 if self.request.method == "BYE" else 480
-        self._respond(response_to(self.request, status))
-        self._finished(status)
-
-    def _map_request(self, message: Message) -> bool:
-        call = self.call
-        if call.media is None or not is_sdp(message):
-            return True
-        try:
-            sdp = call.media.offer(call.origin(self.side), call.media_branch(self.dialog), message.body)
-            self._offered = True
-        except SdpError as error:
-            self._refuse_sdp(error)
-            return False
-        message.set_body(sdp, "application/sdp")
-        return True
+        response = response_to(self.request, 200 if self.request.method == "BYE" else 480)
+        self._respond(response)
+        self._finished(response)
 
     def _map_response(self, response: Message) -> bytes | None:
-        call = self.call
-        if call.media is None or not is_sdp(response):
+        negotiation = self.call.negotiation(self.dialog)
+        if negotiation is None:
             return None
-        origin, branch = call.origin(other(self.side)), call.media_branch(self.dialog)
-        if self._offered:
-            return call.media.answer(origin, branch, response.body)
-        return call.media.offer(origin, branch, response.body)
+        side = other(self.side)
+        if self.request.method == "INVITE":
+            return negotiation.in_invite_response(side, response)
+        return negotiation.in_response(side, response, offered=self._offered)
 
     def _reject_offer(self) -> None:
+        negotiation = self.call.negotiation(self.dialog)
+        if self._offered and negotiation is not None:
+            negotiation.refused()
         self._offered = False
-        if self.call.media is not None:
-            self.call.media.reject()
 
     def _refuse_sdp(self, error: SdpError) -> None:
         warning = f'{error.warning_code} siperb "{error.warning}"'

@@ -45,6 +45,8 @@ class CallMedia:
         """Called with the cause, in plain words, when the call cannot go on."""
         self.diagnosis = ""
         """What is wrong with the media of this call, in plain words; empty where nothing is."""
+        self.answered_by: object | None = None
+        """Which dialog's answer is in force; early dialogs of a fork may answer one offer each."""
         self._branches: dict[str, LegIdentity] = {}
         session.on_event = self._happened
 

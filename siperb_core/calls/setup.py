@@ -6,17 +6,17 @@ It serves every method that is forwarded; a MESSAGE opens no dialog and is over 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
 from typing import Literal, Protocol
 
 import attrs
 import structlog
 
-from siperb_core.calls.call import CLIENT_BRANCH, Call
+from siperb_core.calls.call import Call, CallDirectory
 from siperb_core.calls.host import CallHost
 from siperb_core.calls.media import NO_MEDIA, Origin, is_sdp
 from siperb_core.calls.record import CallRecord
 from siperb_core.calls.sender import Sender
+from siperb_core.calls.usages import ACK_WITHIN, wants_no_subscription
 from siperb_core.entries.model import Entry
 from siperb_core.sdp import SdpError
 from siperb_core.sip import Flow, Message, response_to
@@ -28,12 +28,15 @@ from siperb_core.sip.dialog import (
     own_ack,
     untagged,
 )
-from siperb_core.sip.proxy import COMPLETED_ELSEWHERE, ResponseContext
+from siperb_core.sip.proxy import COMPLETED_ELSEWHERE, ResponseContext, breadth_of
 from siperb_core.sip.transaction import ServerTransaction
 
 log = structlog.get_logger()
 
 DIALOG_METHODS = frozenset({"INVITE", "SUBSCRIBE", "REFER"})
+
+_MOST_DIALOGS = 64
+"""Early dialogs of one request: more ends of forks than a peer has, and a bound to what it can make us keep."""
 
 
 class Destinations(Protocol):
@@ -42,8 +45,11 @@ class Destinations(Protocol):
     def start(self) -> None:
         """Start the first branches of the call, or `finish` it."""
 
-    def next_after(self, status: int) -> bool:
-        """Whether the answer of all branches so far is no last word, and another branch has been started."""
+    def next_after(self, response: Message, *, reached: bool) -> bool:
+        """Whether the answer of all branches so far is no last word, and another branch has been started.
+
+        `reached` is False where nobody gave the response: it stands for a time-out or a dead transport.
+        """
 
 
 class Branch(Sender):
@@ -53,10 +59,12 @@ class Branch(Sender):
         super().__init__(call.host.signalling, leg, flow, call.credentials_for("callee"))
         self.call = call
         self.name = name
+        self.given_up = False
+        """Silent for too long: another destination has been tried, and nothing but a 2xx is looked at any more."""
 
     def responded(self, response: Message) -> None:
         """Pass it to the call."""
-        if response.status == 100:
+        if response.status == 100 or (self.given_up and response.status // 100 != 2):
             return
         if response.status < 200:
             self.call.on_provisional(self, response)
@@ -67,7 +75,14 @@ class Branch(Sender):
 
     def failed(self, status: int) -> None:
         """Count it as the answer RFC 3261 section 16.8 and 16.9 say."""
-        self.call.on_final(self, response_to(self.call.request, status))
+        if not self.given_up:
+            self.call.on_final(self, response_to(self.call.request, status), reached=False)
+
+    def silent(self) -> None:
+        """Count it as timed out, so that the next destination is tried; what it may still set up is not wanted."""
+        self.cancel()
+        self.failed(408)
+        self.given_up = True
 
 
 class CallSetup(Call):
@@ -81,11 +96,11 @@ class CallSetup(Call):
         *,
         user: str,
         device: str,
-        on_over: Callable[[Call], None],
+        directory: CallDirectory,
     ) -> None:
         request = transaction.request
         record = CallRecord.of(request, direction, user, device, host.now())
-        super().__init__(host, secrets.token_hex(10), request.method, record, on_over)
+        super().__init__(host, secrets.token_hex(10), request.method, record, directory)
         self.server = transaction
         self.request = request
         self.entry: Entry | None = None
@@ -104,7 +119,11 @@ class CallSetup(Call):
         self._cancelled = False
         self._success: Message | None = None
         self._saved = False
-        self._offer_in_request = bool(request.body)
+        self._offer_sent = False
+        self._late: set[str] = set()  # tags whose 2xx came when nobody wanted it any more
+        self._terminated: set[str] = set()  # tags whose subscription ended before the 2xx was there
+        self.breadth = breadth_of(request)
+        """How many branches the request may have at once (RFC 5393 section 5.3)."""
         transaction.context = self
 
     # ---- where it goes
@@ -114,12 +133,14 @@ class CallSetup(Call):
         self._destinations = destinations
         destinations.start()
 
-    def start_branch(self, leg: Leg, flow: Flow, message: Message, name: str = "") -> None:
-        """Send the request to one destination."""
+    def start_branch(
+        self, leg: Leg, flow: Flow, message: Message, name: str = "", patience: float | None = None
+    ) -> None:
+        """Send the request to one destination, which has failed if it stays silent for `patience` seconds."""
         branch = Branch(self, name or f"{len(self._branches)}", leg, flow)
         self._context.add(branch.name)
         self._branches[branch.name] = branch
-        branch.send(message)
+        branch.send(message, patience)
 
     def open_media(self, client: Flow | None, peer: Flow | None) -> bool:
         """Get ports and a worker for the call, where its media are bridged; False when it had to be refused."""
@@ -127,6 +148,7 @@ class CallSetup(Call):
             return True
         if self.media is not None:
             self.media.close()
+            self._negotiations.clear()
         try:
             self.media = self.host.open_media(self.entry, self.request.call_id, client, peer)
         except NO_MEDIA as error:
@@ -146,6 +168,7 @@ class CallSetup(Call):
             return True
         try:
             message.set_body(self.media.offer(origin, branch, message.body), "application/sdp")
+            self._offer_sent = True
         except SdpError as error:
             self._refuse_sdp(error)
             return False
@@ -154,27 +177,32 @@ class CallSetup(Call):
             return False
         return True
 
-    def _map_response(self, branch: Branch, response: Message) -> bytes | None:
-        """The SDP of a response as the caller gets it; None where there is none. Raises `SdpError`, `NO_MEDIA`."""
-        if self.media is None or not is_sdp(response):
+    def first_offerer(self, dialog: Dialog) -> Side | None:
+        """The caller, with an offer in its INVITE; every early dialog answers it for itself."""
+        return "caller" if self._offer_sent and self._answered is None else None
+
+    def _map_response(self, dialog: Dialog | None, response: Message) -> bytes | None:
+        """The SDP of a response as the caller gets it, b"" for none, None where it may stay. Raises `SdpError`,
+        `NO_MEDIA`.
+        """
+        if self.media is None or self.method != "INVITE":
             return None
-        origin = self.origin("callee")
-        name = branch.name if self.direction == "inbound" else CLIENT_BRANCH
-        if self._offer_in_request:
-            return self.media.answer(origin, name, response.body)
-        return self.media.offer(origin, name, response.body)
+        negotiation = None if dialog is None else self.negotiation(dialog)
+        return b"" if negotiation is None else negotiation.in_invite_response("callee", response)
 
     def on_provisional(self, branch: Branch, response: Message) -> None:
         """101 to 199: an early dialog perhaps, early media perhaps."""
         if self.server.final or self._answered is not None:
             return
-        self._dialog(branch, response)
+        dialog = self._dialog(branch, response)
         try:
-            sdp = self._map_response(branch, response)
-        except SdpError as error:
-            log.info("sdp.early_answer_refused", call_id=self.request.call_id, reason=error.reason)
-            return
+            sdp = self._map_response(dialog, response)
+        except (SdpError, *NO_MEDIA) as error:
+            log.info("sdp.early_answer_refused", call_id=self.request.call_id, reason=str(error))
+            sdp = b""
         self.host.signalling.respond(self.server, self._carried(response, sdp))
+        if response.status == 199:
+            self.drop_dialog(response.to_tag)  # RFC 6228: this early dialog is no more
         if self.record.state == "calling":
             self.record.state = "ringing"
             self.announce("ringing")
@@ -184,27 +212,39 @@ class CallSetup(Call):
         if self.method != "INVITE":
             self._on_other_success(branch, response)
             return
+        if response.to_tag in self._late:
+            self._acknowledge_late(branch, response)
+            return
         dialog = self._dialog(branch, response)
         if dialog is None:
             return
-        if self._answered is not None or self.over:
+        if self._answered is not None or self.over or branch.given_up or self.server.final:
             if dialog is self._answered and not self.over:
                 # The callee has not seen the ACK: the caller, seeing the 2xx again, repeats it (section 16.7 step 5).
                 self._send_success()
             else:
                 self._end_late(dialog, branch)
+                self._over_without_caller(branch, response)
             return
         try:
-            sdp = self._map_response(branch, response)
-        except SdpError as error:
+            sdp = self._map_response(dialog, response)
+        except (SdpError, *NO_MEDIA) as error:
             self._end_late(dialog, branch)
             self._cancel_branches(except_=branch)
-            self._refuse_sdp(error)
+            if isinstance(error, SdpError):
+                self._refuse_sdp(error)
+            else:
+                self._refuse_media(error)
             return
         self._answered = dialog
         dialog.confirmed = True
         self._context.final(branch.name, response)
         self._cancel_branches(except_=branch, reason=COMPLETED_ELSEWHERE)
+        for tag in [tag for tag, known in self.dialogs.items() if known is not dialog]:
+            self.drop_dialog(tag)
+        self.usages.ack_by = self.host.now() + ACK_WITHIN
+        if self.media is None:
+            self.usages.refreshed(response, self.host.now())
         if self.direction == "inbound":
             self.record.device = dialog.callee.device
         self.record.answer(self.host.now())
@@ -226,35 +266,69 @@ class CallSetup(Call):
 
     def _on_other_success(self, branch: Branch, response: Message) -> None:
         self._context.final(branch.name, response)
-        if self.server.final:
-            return
-        dialog = self._dialog(branch, response) if self.method in DIALOG_METHODS else None
-        carried = self._carried(response, None)
-        if dialog is None:
-            self.host.signalling.respond(self.server, carried)
+        if self._answered is not None or self.over:
+            return  # of a fork; the others' NOTIFYs make subscriptions of their own (RFC 6665 section 4.4.1)
+        dialog = self._dialog(branch, response) if self._subscribes(response) else None
+        if dialog is None or self.server.final:
+            self.host.signalling.respond(self.server, self._carried(response, None))
             self._over("answered")
             return
         dialog.confirmed = True
         self._answered = dialog
-        self._keep(carried)
+        now, tag = self.host.now(), dialog.callee_tag
+        if self.method == "SUBSCRIBE":
+            self.usages.subscribed(tag, self.request, response, now)
+        else:
+            self.usages.referred(tag, dialog.callee.last_cseq, self.request.cseq.number, now)
+        self._keep(self._carried(response, None))
 
-    def on_final(self, branch: Branch, response: Message) -> None:
+    def _subscribes(self, response: Message) -> bool:
+        """Whether a 2xx to anything but an INVITE leaves a dialog behind."""
+        if self.method == "REFER" and wants_no_subscription(response):
+            return False
+        return self.method in DIALOG_METHODS and response.to_tag not in self._terminated
+
+    def usage_over(self, dialog: Dialog, cause: str) -> None:
+        """As `Call.usage_over`; a subscription may end before the 2xx of its SUBSCRIBE is there."""
+        if self._answered is None and self.method != "INVITE" and not self.usages.has(dialog.callee_tag):
+            self._terminated.add(dialog.callee_tag)
+        super().usage_over(dialog, cause)
+
+    def on_final(self, branch: Branch, response: Message, *, reached: bool = True) -> None:
         """A branch has failed."""
-        self._final(branch.name, response)
+        self._final(branch.name, response, reached)
 
-    def _final(self, name: str, response: Message) -> None:
+    def _final(self, name: str, response: Message, reached: bool) -> None:
         self._context.final(name, response)
         if self.media is not None and self.direction == "inbound":
             self.media.drop_branch(name)
+        for tag in [
+            tag for tag, of in self._branch_of.items() if of == name and self.dialogs.get(tag) is not self._answered
+        ]:
+            self.drop_dialog(tag)
         if self._answered is not None or self.over:
             return
         if response.status >= 600:
             self._cancel_branches()
         if self._context.open:
             return
-        if not self._cancelled and self._destinations is not None and self._destinations.next_after(response.status):
+        if (
+            not self._cancelled
+            and self._destinations is not None
+            and self._destinations.next_after(response, reached=reached)
+        ):
             return
         self.finish()
+
+    @property
+    def next_offset(self) -> int:
+        """What a further try to the same peer adds to the CSeq number, so that it is no merged request there."""
+        return max((branch.leg.offset + 1 for branch in self._branches.values()), default=0)
+
+    def superseded(self, response: Message) -> None:
+        """A redirection that is followed is no answer any more (section 16.7 step 4)."""
+        if response in self._context.finals:
+            self._context.finals.remove(response)
 
     def failed_without_branch(self, status: int, reason: str) -> None:
         """A destination that could not even be tried counts as if it had answered this."""
@@ -271,7 +345,8 @@ class CallSetup(Call):
         carried = carry_response(best, self.request, self.caller.contact)
         if best.status in (401, 407):
             # The challenge is between the gateway and the PBX; a softphone has no credentials for it.
-            carried = response_to(self.request, 403, "PBX Refused Credentials", to_tag=best.to_tag)
+            reason = "PBX Refused Credentials" if self.direction == "outbound" else "Softphone Asked For Credentials"
+            carried = response_to(self.request, 403, reason, to_tag=best.to_tag)
         elif best.status == 503 and best.get("Retry-After") is None:
             carried = response_to(self.request, 503, best.reason, to_tag=best.to_tag or secrets.token_hex(5))
         if not carried.to_tag:
@@ -282,6 +357,10 @@ class CallSetup(Call):
     def on_cancel(self, transaction: ServerTransaction, cancel: Message) -> None:
         """The caller gave up."""
         self.give_up(cancel.get("Reason") or "")
+
+    def on_caller_lost(self, transaction: ServerTransaction) -> None:
+        """The caller's connection is gone, and with it the way for any answer."""
+        self.give_up()
 
     def give_up(self, reason: str = "") -> None:
         """CANCEL what is still ringing; the branches' 487 then ends the call."""
@@ -295,8 +374,8 @@ class CallSetup(Call):
     def _cancel_branches(self, except_: Branch | None = None, reason: str = "") -> None:
         for name in list(self._context.open):
             branch = self._branches.get(name)
-            if branch is not None and branch is not except_ and branch.transaction is not None:
-                self.host.signalling.cancel(branch.transaction, reason)
+            if branch is not None and branch is not except_:
+                branch.cancel(reason)
 
     def end(self, cause: str) -> None:
         """As `Call.end`; a call that is not answered yet is refused."""
@@ -310,18 +389,39 @@ class CallSetup(Call):
         """A 2xx nobody waits for: acknowledge it, then BYE (section 13.2.2.4, 16.7 step 5)."""
         self.host.signalling.acknowledge(own_ack(dialog), branch.flow)
         self._send_bye(dialog, "callee", [("Reason", COMPLETED_ELSEWHERE)])
-        self.dialogs.pop(dialog.callee_tag, None)
+        self._late.add(dialog.callee_tag)
+        self.drop_dialog(dialog.callee_tag)
 
-    def early_dialog(self, request: Message) -> tuple[Dialog, Side] | None:
-        """A NOTIFY may come before the 2xx of its SUBSCRIBE (RFC 6665 section 4.4.1)."""
-        branch = next(iter(self._branches.values()), None)
+    def _over_without_caller(self, branch: Branch, response: Message) -> None:
+        """The last branch has answered a caller that is gone."""
+        self._context.final(branch.name, response)
+        if self._answered is None and self.server.final and not self._context.open:
+            self._over("the caller's connection was lost")
+
+    def _acknowledge_late(self, branch: Branch, response: Message) -> None:
+        """It comes again: our ACK was lost. One BYE is enough."""
+        dialog = self._dialog(branch, response)
+        if dialog is not None:
+            self.host.signalling.acknowledge(own_ack(dialog), branch.flow)
+            self.drop_dialog(dialog.callee_tag)
+
+    def early_dialog(self, request: Message, flow: Flow) -> tuple[Dialog, Side] | None:
+        """A NOTIFY may come before the 2xx of its SUBSCRIBE or REFER, and from every end of a fork (RFC 6665 section
+        4.4.1).
+        """
         if (
-            (self.method, request.method) != ("SUBSCRIBE", "NOTIFY")
-            or branch is None
+            self.method not in ("SUBSCRIBE", "REFER")
+            or request.method != "NOTIFY"
             or request.to_tag != self.request.from_tag
+            or len(self.dialogs) >= _MOST_DIALOGS
         ):
             return None
-        dialog = self._new_dialog(branch, request.from_tag)
+        branches = list(self._branches.values())
+        if self.direction == "inbound":
+            branches = [branch for branch in branches if branch.flow == flow]
+        if not branches:
+            return None
+        dialog = self._new_dialog(branches[-1], request.from_tag)
         dialog.callee.routes = tuple(request.values("Record-Route"))
         return dialog, "callee"
 
@@ -330,6 +430,8 @@ class CallSetup(Call):
     def _dialog(self, branch: Branch, response: Message) -> Dialog | None:
         tag = response.to_tag
         if not tag or self.method not in DIALOG_METHODS:
+            return None
+        if tag not in self.dialogs and len(self.dialogs) >= _MOST_DIALOGS:
             return None
         dialog = self.dialogs.get(tag) or self._new_dialog(branch, tag)
         dialog.callee.learn(response)

@@ -110,6 +110,7 @@ class Entry:
     methods: tuple[str, ...] = ("*",)
     allow_from: tuple[Network, ...] = ()
     failover: bool = False
+    redirects: Literal["pass", "follow"] = "pass"
     media: Literal["auto", "passthrough", "relay", "transcode"] = "auto"
     codecs: tuple[str, ...] = ("G722", "PCMA", "PCMU")
     codec_policy: Literal["opus-first", "relay-first"] = "opus-first"

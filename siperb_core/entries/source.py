@@ -94,6 +94,7 @@ class EntryKeys:
     methods: tuple[str, ...] = attrs.field(default=("*",), validator=fields.methods)
     allow_from: tuple[str, ...] = ()
     failover: bool = False
+    redirects: Literal["pass", "follow"] = "pass"
     media: Literal["auto", "passthrough", "relay", "transcode"] = "auto"
     codecs: tuple[str, ...] = ("G722", "PCMA", "PCMU")
     codec_policy: Literal["opus-first", "relay-first"] = "opus-first"

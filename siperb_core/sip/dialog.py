@@ -233,7 +233,7 @@ def routed(leg: Leg) -> tuple[str, tuple[str, ...]]:
     to find itself in the Request-URI, and the target as the last Route.
     """
     routes = leg.routes
-    if not routes or ";lr" in routes[0].lower():
+    if not routes or routes[0].endswith(";lr>"):
         return leg.target, routes
     hop = parse_uri(parse_name_addr(routes[0]).uri)
     if hop.scheme not in ("sip", "sips") or hop.param("lr") is not None:
