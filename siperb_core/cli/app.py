@@ -33,6 +33,8 @@ for _what in ("connections", "registrations", "calls", "devices", "plugins", "is
     show.command(f"siperb_core.cli.show:{_what}", name=_what)
 app.command(show)
 
+app.command("siperb_core.cli.importing:import_", name="import")
+
 connection = App(name="connection", help="Edit connections in the configuration file and apply the change live.")
 for _what in ("add", "edit", "enable", "disable", "remove", "reload"):
     connection.command(f"siperb_core.cli.connection:{_what}", name=_what)
