@@ -236,12 +236,13 @@ class Targets:
 
     async def keep_alive(self, target: Target, interval: float, closed: Callable[[Flow], Awaitable[None]]) -> None:
         """Keep the path to a target open; see `EntryContext.keep_alive`. `closed` waits for the end of a flow."""
-        flow = await self.first(target)
+        flow = self._answered.get(target) or await self.first(target)
+        if ended(flow):
+            return
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_ping, flow, interval)
             if isinstance(flow, StreamFlow):
-                if flow.ended is None:
-                    await closed(flow)
+                await closed(flow)
                 nursery.cancel_scope.cancel()
 
     # ---- how we are seen (RFC 3581)

@@ -1,4 +1,7 @@
-"""A request on its way to one leg, and its second try with the PBX's challenge answered (RFC 3261 section 22)."""
+"""A request on its way to one leg, and its second try with the PBX's challenge answered (RFC 3261 section 22).
+
+Only the destination a request was sent to can challenge it: a response is matched by a branch nobody else has seen.
+"""
 
 from __future__ import annotations
 
@@ -131,9 +134,8 @@ class Sender:
         if self._abandoned or self._tries >= (_MOST_TRIES if stale else 2):
             return False
         credentials = self._credentials()
-        source = transaction.source
-        if credentials is None or source is None or source.remote[0] != transaction.flow.remote[0]:
-            return False  # over UDP anybody may answer: only the PBX that was asked gets to see what the password makes
+        if credentials is None:
+            return False
         if credentials.realms:
             challenges = of_realms(challenges, credentials.realms)
             if not challenges:

@@ -50,6 +50,7 @@ class PeerSettings:
     verify: bool = True
     from_user: str = attrs.field(default="", validator=fields.user_or_empty)
     from_domain: str = attrs.field(default="", validator=fields.host_or_empty)
+    realm: str = ""  # the only one whose challenges are answered; "*": any
 
     @property
     def domain(self) -> str:
@@ -69,7 +70,8 @@ class PeerSettings:
         """What a digest challenge is answered with; None where there is no password."""
         if not self.password:
             return None
-        return Credentials(self.auth_username or self.username, self.password.reveal())
+        realms = (self.realm,) if self.realm not in ("", "*") else ()
+        return Credentials(self.auth_username or self.username, self.password.reveal(), realms)
 
     @property
     def route(self) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from typing import Literal, TypeAlias
 
 import attrs
 
-from siperb_core.sip.digest import answer_challenge, strongest
+from siperb_core.sip.digest import answer_challenge, of_realms, strongest
 from siperb_core.sip.errors import ParseError
 from siperb_core.sip.headers import NameAddr
 from siperb_core.sip.message import Message
@@ -54,6 +54,8 @@ class RegistrationSettings:
     route: tuple[str, ...] = ()
     """Values for Route: `<sip:proxy.example.com;lr>` for an outbound proxy."""
     user_agent: str = ""
+    realm: str = ""
+    """The only realm whose challenges are answered; empty for any."""
 
 
 @attrs.frozen(eq=False)
@@ -138,6 +140,9 @@ class RegistrationClient:
         self._retry = _FIRST_RETRY
         self._this = _Attempt()
         self._wake_at = 0.0
+        self._left = ""
+        self.realms: tuple[str, ...] = ()
+        """Realms for which the registrar accepted our answer, in the last REGISTER that was challenged."""
         self.state: State = "idle"
         self.expires_at: float | None = None
         """Until when the registrar keeps our contact; None where it does not."""
@@ -157,6 +162,18 @@ class RegistrationClient:
         if now < self._wake_at:
             return [WakeAt(self._wake_at)]
         return self._attempt("refreshing")
+
+    def refresh(self, now: float) -> list[RegistrationEffect]:
+        """Register again before it is due: the connection was lost, or the contact has moved."""
+        return self._attempt("refreshing") if self.state == "registered" else []
+
+    def move(self, contact: str) -> bool:
+        """Use another contact from the next REGISTER on, which takes the old one back; whether it is another."""
+        if contact == self._settings.contact:
+            return False
+        self._left = self._settings.contact
+        self._settings = attrs.evolve(self._settings, contact=contact)
+        return True
 
     def stop(self, now: float) -> list[RegistrationEffect]:
         """Take the contact back (section 10.2.2). A response to an earlier REGISTER need not be fed any more."""
@@ -205,6 +222,9 @@ class RegistrationClient:
         if granted <= 0:
             return self._later(message.status, "the registrar accepted the contact for no time at all", None, now)
         self.state = "registered"
+        self._left = ""
+        if self._this.answers:
+            self.realms = tuple(dict.fromkeys(realm for _, realm in self._this.answers))
         self.expires_at = now + granted
         self._retry = _FIRST_RETRY
         self._wake_at = now + _refresh_after(min(granted, self._wanted))
@@ -222,6 +242,8 @@ class RegistrationClient:
             ("WWW-Authenticate", "Authorization") if status == 401 else ("Proxy-Authenticate", "Proxy-Authorization")
         )
         challenges = message.get_all(challenge_name)
+        if settings.realm and not (challenges := of_realms(challenges, (settings.realm,))):
+            return self._give_up(Rejected("config", status, f"{message.reason}: the challenge is of another realm"))
         challenge = strongest(challenges)
         if challenge is None:
             return self._give_up(Rejected("config", status, f"{message.reason}: no challenge that we can answer"))
@@ -314,6 +336,8 @@ class RegistrationClient:
             ("Supported", "path"),
             ("Allow", ALLOW),
         ]
+        if self._left:
+            headers.insert(len(settings.route) + 5, ("Contact", f"<{self._left}>;expires=0"))
         if settings.user_agent:
             headers.append(("User-Agent", settings.user_agent))
         headers += self._this.credentials.values()

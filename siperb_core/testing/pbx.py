@@ -207,6 +207,8 @@ class Pbx:
                 raise LookupError(f"{target} is not registered here")
             binding = max(bindings, key=lambda binding: binding.registered_at)
             target, flow = binding.contact, binding.flow
+            if isinstance(flow, StreamFlow) and flow.ended is not None:
+                flow = None
         if to is not None:
             flow = self._flow_to(*to, self.settings.transports[0])
         if flow is None:

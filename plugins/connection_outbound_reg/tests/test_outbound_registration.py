@@ -7,6 +7,7 @@ from collections.abc import Callable
 from ipaddress import ip_network
 from typing import Any
 
+import attrs
 import pytest
 import structlog
 import trio
@@ -45,6 +46,9 @@ class FakePbx:
         self.silent = False
         self.granted = granted
         self.bound = False
+        self.contact = CONTACT
+        self.pings: list[float] = []
+        self.lost = trio.Event()
         self._password = password
         self._digest = DigestServer("pbx", b"secret")
         self._tokens = 0
@@ -73,7 +77,11 @@ class FakePbx:
         return response_to(message, 200, headers=headers)
 
     async def contact_uri(self, target: Target) -> str:
-        return CONTACT
+        return self.contact
+
+    async def keep_alive(self, target: Target, interval: float) -> None:
+        self.pings.append(interval)
+        await self.lost.wait()
 
     def report(self, registration: Registration) -> None:
         self.reports.append(registration)
@@ -136,6 +144,57 @@ async def test_it_refreshes_before_the_pbx_s_own_expiry(nursery: trio.Nursery, a
     times = [when for when, message in pbx.requests if message.get("Authorization")]
     assert len(times) >= 8
     assert all(later - earlier < 120 for earlier, later in itertools.pairwise(times))
+
+
+async def test_a_lost_connection_is_mended_at_once_and_one_that_never_lasts_is_not_hammered(
+    nursery: trio.Nursery, autojump_clock: Any
+) -> None:
+    pbx = FakePbx(granted=300)
+    await load(nursery, pbx)
+    await trio.sleep(70)
+    pbx.requests.clear()
+    start = trio.current_time()
+    pbx.lost.set()  # and every later connection is lost at once, too
+    await trio.sleep(100)
+    times = [when - start for when, message in pbx.requests if message.get("Authorization")]
+    assert times[0] < 1
+    assert [round(later - earlier) for earlier, later in itertools.pairwise(times)] == [5, 10, 20, 40]
+    assert set(pbx.pings) == {30}
+
+
+async def test_behind_nat_the_address_the_pbx_sees_takes_the_place_of_our_own(
+    nursery: trio.Nursery, autojump_clock: Any
+) -> None:
+    pbx = FakePbx()
+    seen = "sip:token@203.0.113.9:40001"
+
+    def learns(message: Message) -> Message:
+        pbx.contact = seen
+        return response_to(message, 200, headers=[("Contact", f"{message.get('Contact')}")])
+
+    pbx.refuse = learns
+    await load(nursery, pbx)
+    assert [message.get_all("Contact") for _, message in pbx.requests] == [
+        [f"<{CONTACT}>;expires=300"],
+        [f"<{seen}>;expires=300", f"<{CONTACT}>;expires=0"],
+    ]
+    await trio.sleep(260)
+    assert pbx.requests[-1][1].get_all("Contact") == [f"<{seen}>;expires=300"]
+
+
+@pytest.mark.parametrize(("realm", "answered"), [("", ("pbx",)), ("pbx", ("pbx",)), ("*", ())])
+async def test_the_password_is_for_the_registrar_s_realm(
+    nursery: trio.Nursery, autojump_clock: Any, realm: str, answered: tuple[str, ...]
+) -> None:
+    live = await load(nursery, FakePbx(), attrs.evolve(CONFIG, realm=realm))
+    assert live.credentials.realms == answered
+
+
+async def test_another_realm_gets_nothing(autojump_clock: Any) -> None:
+    pbx = FakePbx()
+    with pytest.raises(ConnectionConfigError, match="another realm"):
+        await serve_alone(pbx, attrs.evolve(CONFIG, realm="elsewhere"))
+    assert all(message.get("Authorization") is None for _, message in pbx.requests)
 
 
 async def test_a_wrong_password_is_sent_once(autojump_clock: Any) -> None:

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 _DEFAULT_PORT = {"udp": 5060, "tcp": 5060, "tls": 5061}
 _UNREGISTER_SECONDS = 5.0
 """How long the PBX may take to answer the un-REGISTER while unloading."""
+_STEADY_SECONDS = 60.0
+"""A connection that lasted for so long was not closed because of the REGISTER."""
+_FIRST_PAUSE = 5.0
+_LONGEST_PAUSE = 80.0
 
 
 @attrs.frozen(kw_only=True)
@@ -40,6 +44,7 @@ class RegistrationSettings(PeerSettings):
 
     username: str = attrs.field(validator=fields.user)
     expires: int = attrs.field(default=300, validator=fields.between(30, 86400, "seconds"))
+    keep_alive: int = attrs.field(default=30, validator=fields.between(5, 600, "seconds"))
 
     def machine_settings(self, contact: str) -> machine.RegistrationSettings:
         """What the registration machine is to do."""
@@ -53,6 +58,7 @@ class RegistrationSettings(PeerSettings):
             expires=self.expires,
             route=self.route,
             user_agent="siperb",
+            realm="" if self.realm == "*" else self.realm,
         )
 
 
@@ -65,6 +71,13 @@ class LiveRegistration:
         self._token = parse_uri(contact).user_unescaped
         self.credentials = config.credentials
         self.service_route: tuple[str, ...] = ()
+
+    def learn(self, registered: machine.Registered, realms: tuple[str, ...]) -> None:
+        """Take from a successful REGISTER the way calls are to go, and whose challenges are the PBX's."""
+        self.service_route = registered.service_route
+        credentials = self.credentials
+        if credentials is not None and not self._config.realm:
+            self.credentials = attrs.evolve(credentials, realms=realms)
 
     def outbound_leg(self, call: OutboundCall) -> OutboundLeg | Refusal:
         """To the server, by the way it named in Service-Route."""
@@ -123,11 +136,10 @@ class OutboundRegistration:
         live = LiveRegistration(ctx, config, contact)
         driver = _Driver(ctx, config, contact)
         try:
-            registered = await driver.register_once()
-            live.service_route = registered.service_route
+            live.learn(await driver.register_once(), driver.realms)
             task_status.started(live)
             while True:
-                live.service_route = (await driver.refresh()).service_route
+                live.learn(await driver.refresh(), driver.realms)
         finally:
             await driver.unregister()
 
@@ -138,18 +150,62 @@ class _Driver:
     def __init__(self, ctx: EntryContext, config: RegistrationSettings, contact: str, *, query: bool = False) -> None:
         self._ctx = ctx
         self._target = config.target
+        self._keep_alive = config.keep_alive
+        self._losses = 0
         self._query = query
         self._client = machine.RegistrationClient(config.machine_settings(contact), ctx.random_token)
         self._wake_at = 0.0
 
+    @property
+    def realms(self) -> tuple[str, ...]:
+        """Realms whose challenges the PBX has accepted an answer to."""
+        return self._client.realms
+
     async def register_once(self) -> machine.Registered:
-        """Register; returns once the PBX has accepted. Raises the contract's exceptions."""
-        return await self._until_registered(self._client.start)
+        """Register; returns once the PBX has accepted. Raises the contract's exceptions.
+
+        Behind NAT the answer tells how the PBX sees us (RFC 3581): then once more, with that address for calls.
+        """
+        registered = await self._until_registered(self._client.start)
+        return registered if self._query else await self._seen_otherwise() or registered
 
     async def refresh(self) -> machine.Registered:
-        """Wait until a refresh is due, and do it."""
-        await self._sleep()
-        return await self._until_registered(self._client.tick)
+        """Wait until a refresh is due or the connection is lost, and register again."""
+        if await self._lost_before_refresh():
+            registered = await self._until_registered(self._client.refresh)
+        else:
+            registered = await self._until_registered(self._client.tick)
+        return await self._seen_otherwise() or registered
+
+    async def _seen_otherwise(self) -> machine.Registered | None:
+        contact = await self._ctx.contact_uri(self._target)
+        if not self._client.move(contact):
+            return None
+        self._ctx.log.info("registration.contact_moved", contact=parse_uri(contact).host_port)
+        return await self._until_registered(self._client.refresh)
+
+    async def _lost_before_refresh(self) -> bool:
+        """Keep the path to the PBX open until a refresh is due; whether its connection was lost before.
+
+        Without it no call comes in, so the first loss is mended at once; a PBX that closes every connection soon after
+        a REGISTER is not hammered.
+        """
+        import trio
+
+        now = self._ctx.now
+        registered_at = now()
+        with trio.move_on_after(max(0.0, self._wake_at - registered_at)) as waiting:
+            try:
+                await self._ctx.keep_alive(self._target, self._keep_alive)
+            except ConnectionNotReady as error:
+                self._ctx.log.debug("registration.not_kept_alive", reason=str(error))
+            if now() - registered_at > _STEADY_SECONDS:
+                self._losses = 0
+            self._losses += 1
+            self._ctx.log.info("registration.connection_lost", losses=self._losses)
+            if self._losses > 1:
+                await trio.sleep(min(_FIRST_PAUSE * 2 ** (self._losses - 2), _LONGEST_PAUSE))
+        return not waiting.cancelled_caught
 
     async def _sleep(self) -> None:
         import trio  # not at the top: what only reads settings, `siperb route` say, need not wait for it
