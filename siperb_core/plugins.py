@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +20,7 @@ import pluggy
 from siperb_core import hookspecs
 from siperb_core.routing import Explanation, Route
 from siperb_core.routing import explain as explain_by_weight
+from siperb_core.routing import explain_emergency
 
 if TYPE_CHECKING:
     from siperb_core.entries.contract import ConnectionType
@@ -162,10 +163,14 @@ class Plugins:
         """The services of all plugins, each with its plugin's name."""
         return [(name, service) for name, result in self._each("siperb_services") for service in result or ()]
 
-    def route(self, routes: Sequence[Route], number: str, user: str, method: str) -> Explanation:
+    def route(
+        self, routes: Sequence[Route], number: str, user: str, method: str, *, emergency: Container[str] = ()
+    ) -> Explanation:
         """Choose the connection for a request: the first plugin's answer that is not None, in the end that by
-        weight.
+        weight. Calls to `emergency` numbers are no plugin's business.
         """
+        if number in emergency and method == "INVITE":
+            return explain_emergency(routes, number, user, method)
         for name, result in self._each("siperb_route", routes=routes, number=number, user=user, method=method):
             if isinstance(result, Explanation):
                 return result

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
 
 import attrs
 from cyclopts import Parameter
 
 from siperb_core.cli.output import FINE, NOT_FINE, USAGE, note, print_json, table
-from siperb_core.cli.setup import DEFAULT_CONFIG, ConfigOption, JsonOption, load_all, usable
-from siperb_core.entries.model import routes_of
+from siperb_core.cli.setup import DEFAULT_CONFIG, ConfigOption, JsonOption, ask_if_running, load_all, usable
+from siperb_core.entries.model import down_because, routes_of
 from siperb_core.entries.structure import Problem
-from siperb_core.routing import ALL
+from siperb_core.routing import ALL, Explanation, Route
 
 
 def check(*, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> int:
@@ -49,14 +51,17 @@ def route(
     """Explain which connection takes a number, and why each other one does not. It is the code that routes."""
     result, plugins = load_all(config, only=("siperb_connection_types", "siperb_route"))
     found = usable(result)
-    explanation = plugins.route(routes_of(found), number, user or ALL, method.upper())
+    routes = [attrs.evolve(route, down=down) for route, down in _with_states(config, routes_of(found))]
+    emergency = found.gateway.emergency
+    explanation = plugins.route(routes, number, user or ALL, method.upper(), emergency=emergency)
     if json:
-        row = attrs.asdict(explanation, filter=lambda attribute, _: attribute.name != "order")
-        print_json({**row, "user": user})
+        print_json({**_explained(explanation), "user": user})
         return FINE if explanation.taken else NOT_FINE
     by = f" by {user}" if user else ""
     if explanation.taken:
-        print(f"{number} ({explanation.method}){by} goes to {explanation.taken}")
+        dials = next(item.dials for item in explanation.candidates if item.taken)
+        as_number = f" as {dials}" if dials != number else ""
+        print(f"{number} ({explanation.method}){by} goes to {explanation.taken}{as_number}")
         if len(explanation.order) > 1:
             print(f"If the call fails there: {', '.join(explanation.order[1:])}")
     else:
@@ -74,6 +79,24 @@ def route(
     else:
         print("There are no connections: siperb connection add makes one.")
     return FINE if explanation.taken else NOT_FINE
+
+
+def _with_states(config: Path, routes: Sequence[Route]) -> Iterator[tuple[Route, str]]:
+    """Each connection with the reason why it cannot be used just now, where a gateway runs that knows."""
+    rows = {row["name"]: row for row in ask_if_running(config, "show.connections") or ()}
+    for route in routes:
+        yield route, down_because(rows[route.connection]) if route.connection in rows else ""
+
+
+def _explained(explanation: Explanation) -> dict[str, Any]:
+    """The fields of the reference; `dials` and `emergency` only where they say something."""
+    row = attrs.asdict(explanation, filter=lambda attribute, _: attribute.name != "order")
+    for candidate in row["candidates"]:
+        if candidate["dials"] in ("", explanation.number):
+            del candidate["dials"]
+    if not explanation.emergency:
+        del row["emergency"]
+    return row
 
 
 def plugins(*, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> int:

@@ -56,6 +56,16 @@ def ask(path: Path, method: str, params: Mapping[str, Any] | None = None) -> Any
         raise CommandError(str(error), NOT_FINE) from error
 
 
+def ask_if_running(path: Path, method: str) -> Any:
+    """As `ask`; None where no gateway runs, or the one that runs cannot be asked."""
+    if not control_path(path).exists():
+        return None  # without importing trio for it
+    try:
+        return ask(path, method)
+    except CommandError:
+        return None
+
+
 def apply_live(path: Path) -> str | None:
     """Let a running gateway take over the file as it is now; what to tell the user where none is running."""
     import trio

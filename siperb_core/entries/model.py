@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import attrs
 
-from siperb_core.routing import Route
+from siperb_core.routing import Did, Rewriting, Route, rung_users
 
 Network = IPv4Network | IPv6Network
 
@@ -51,6 +51,7 @@ class GatewaySettings:
     data_dir: Path
     drain_seconds: float = 30
     external_address: str = "auto"  # an address, or "auto" for that of the outgoing interface
+    emergency: tuple[str, ...] = ()  # numbers that are tried through every connection
 
 
 @attrs.frozen
@@ -109,6 +110,12 @@ class Entry:
     weight: int = 0
     methods: tuple[str, ...] = ("*",)
     allow_from: tuple[Network, ...] = ()
+    allow_names: tuple[str, ...] = ()  # of `allow_from`: DNS names, whose addresses a running gateway adds to it
+    trusted: bool = False  # is told who calls, and believed (RFC 3325)
+    strip: int = 0
+    prefix: str = ""
+    replace: tuple[str, ...] = ()  # a pattern, and what comes in the place of what it matches
+    did: Did = ()
     failover: bool = False
     redirects: Literal["pass", "follow"] = "pass"
     media: Literal["auto", "passthrough", "relay", "transcode"] = "auto"
@@ -130,6 +137,7 @@ class Entry:
             self.methods,
             self.failover,
             f"its configuration has a mistake: {self.problem}" if self.problem else "",
+            Rewriting(self.strip, self.prefix, *self.replace),
         )
 
     def rings(self, user: str) -> bool:
@@ -157,11 +165,20 @@ class GatewayConfig:
         """The config entry of that name."""
         return next((entry for entry in self.connections if entry.name == name), None)
 
-    def devices_of(self, entry: Entry) -> tuple[Device, ...]:
-        """The devices that ring for a connection."""
-        return tuple(device for device in self.devices if entry.rings(device.user))
+    def devices_of(self, entry: Entry, number: str = "") -> tuple[Device, ...]:
+        """The devices that ring for a connection when this number is called."""
+        users = rung_users(entry.did, number, entry.users)
+        return tuple(device for device in self.devices if "*" in users or device.user in users)
 
 
 def routes_of(config: GatewayConfig) -> tuple[Route, ...]:
     """The connections as routing sees them."""
     return tuple(entry.route for entry in config.connections)
+
+
+def down_because(status: Mapping[str, Any]) -> str:
+    """Why a connection cannot be used just now, out of its row in `siperb show connections`; '' where it can."""
+    if status["state"] != "loaded":
+        reason = status.get("reason")
+        return f"down now, {status['state']}" + (f" ({reason})" if reason else "")
+    return "down now: the PBX does not answer" if status.get("reachable") is False else ""

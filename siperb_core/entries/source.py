@@ -14,6 +14,15 @@ import attrs
 
 from siperb_core.entries import fields
 from siperb_core.entries.contract import ConnectionType
+from siperb_core.entries.entry_checks import (
+    check_allow_from,
+    check_emergency,
+    check_pattern,
+    check_rewriting,
+    check_shadowing,
+    did_table,
+    networks_and_names,
+)
 from siperb_core.entries.model import (
     Device,
     Entry,
@@ -21,13 +30,10 @@ from siperb_core.entries.model import (
     GatewaySettings,
     Listen,
     MediaConfig,
-    Network,
     PluginsConfig,
     Secret,
 )
-from siperb_core.entries.networks import MAX_NETWORKS, is_everything, parse_network
 from siperb_core.entries.structure import Problem, Structurer, failed
-from siperb_core.routing import PatternError, compile_pattern, lost_backslash
 
 MAX_FILE = 1 << 20  # octets
 MAX_LISTENERS = 64
@@ -54,6 +60,7 @@ class _Gateway:
     data_dir: Path
     drain_seconds: float = attrs.field(default=30, validator=fields.between(0, 86400, "seconds"))
     external_address: str = "auto"
+    emergency: tuple[str, ...] = ()
 
 
 @attrs.frozen
@@ -93,6 +100,10 @@ class EntryKeys:
     weight: int = attrs.field(default=0, validator=fields.between(-1_000_000, 1_000_000))
     methods: tuple[str, ...] = attrs.field(default=("*",), validator=fields.methods)
     allow_from: tuple[str, ...] = ()
+    trusted: bool = False
+    strip: int = attrs.field(default=0, validator=fields.between(0, 64, "digits"))
+    prefix: str = ""
+    replace: tuple[str, ...] = ()
     failover: bool = False
     redirects: Literal["pass", "follow"] = "pass"
     media: Literal["auto", "passthrough", "relay", "transcode"] = "auto"
@@ -172,6 +183,7 @@ def _config(
     devices = _devices(document.get("device", []), reader)
     connections = _connections(document.get("connection", []), reader, types)
     _unknown_users(connections, devices, reader)
+    check_shadowing(connections, reader)
     if not usable or gateway is None or media is None:
         return None
     return GatewayConfig(gateway, listen, media, plugins, devices, connections, path)
@@ -191,7 +203,8 @@ def _gateway(data: object, reader: Structurer) -> GatewaySettings | None:
                 "gateway.external_address", f'"{raw.external_address[:60]}" is not an address', 'write one, or "auto"'
             )
             return None
-    return GatewaySettings(raw.domain, raw.data_dir, raw.drain_seconds, raw.external_address)
+    check_emergency(raw.emergency, reader)
+    return GatewaySettings(raw.domain, raw.data_dir, raw.drain_seconds, raw.external_address, raw.emergency)
 
 
 def _tables(data: object, path: str, most: int, reader: Structurer) -> list[Any]:
@@ -372,21 +385,24 @@ def _entry(path: str, item: object, reader: Structurer, types: Mapping[str, Conn
         reader.wrong(path, "is not a table", "begin it with [[connection]]")
         return None
     settings = item.get("settings", {})
-    values = reader.values(EntryKeys, {key: value for key, value in item.items() if key != "settings"}, path)
+    keys = {key: value for key, value in item.items() if key not in ("settings", "did")}
+    values = reader.values(EntryKeys, keys, path)
     texts = values.pop("allow_from", ())
-    networks = _networks(texts, f"{path}.allow_from", reader)
-    _check_pattern(values.get("dial_pattern", "."), f"{path}.dial_pattern", reader)
+    networks, names = networks_and_names(texts, f"{path}.allow_from", reader)
+    check_pattern(values.get("dial_pattern", "."), f"{path}.dial_pattern", reader)
+    check_rewriting(values.get("prefix", ""), values.get("replace", ()), path, reader)
+    did = did_table(item.get("did", {}), f"{path}.did", reader)
     _check_codecs(values.get("codecs", CODECS), f"{path}.codecs", reader)
     found = types.get(values.get("type", "")) if types is not None else None
     if found is not None:
         settings = _settings(found, settings, values.get("version", 1), path, reader)
         if found.allow_from_required:
-            _check_allow_from(texts, networks, path, found, reader)
+            check_allow_from(texts, networks, path, found, reader)
     elif not isinstance(settings, Mapping):
         reader.wrong(f"{path}.settings", "is not a table", "begin it with [connection.settings]")
     if "name" not in values:
         return None
-    return Entry(**{"type": "", **values}, allow_from=networks, settings=settings)
+    return Entry(**{"type": "", **values}, allow_from=networks, allow_names=names, did=did, settings=settings)
 
 
 def _check_codecs(codecs: tuple[str, ...], path: str, reader: Structurer) -> None:
@@ -419,47 +435,6 @@ def _settings(found: ConnectionType, data: Any, version: int, path: str, reader:
     return settings
 
 
-def _check_pattern(pattern: str, path: str, reader: Structurer) -> None:
-    try:
-        compile_pattern(pattern)
-    except PatternError as error:
-        reader.wrong(
-            path, f'"{pattern[:60]}" {error}', "write a regular expression without look-around and back-references"
-        )
-        return
-    meant = lost_backslash(pattern)
-    if meant is not None:
-        reader.warn(
-            path, f"{pattern} may have lost a backslash", f"write '{meant}' in single quotes if digits are meant"
-        )
-
-
-def _networks(texts: tuple[str, ...], path: str, reader: Structurer) -> tuple[Network, ...]:
-    if len(texts) > MAX_NETWORKS:
-        reader.wrong(path, f"has {len(texts)} networks", f"use at most {MAX_NETWORKS}")
-        return ()
-    networks = []
-    for index, text in enumerate(texts):
-        try:
-            networks.append(parse_network(text))
-        except ValueError:
-            reader.wrong(
-                f"{path}[{index}]", f'"{text[:60]}" is not an address or network', "write one such as 192.0.2.0/24"
-            )
-    return tuple(networks)
-
-
-def _check_allow_from(
-    texts: tuple[str, ...], networks: tuple[Network, ...], path: str, found: ConnectionType, reader: Structurer
-) -> None:
-    if not texts:
-        reader.wrong(
-            f"{path}.allow_from", f"is missing, {found.kind} needs it", "name the addresses the PBX sends from"
-        )
-    elif is_everything(networks):
-        reader.wrong(f"{path}.allow_from", "lets everyone in", "name only the addresses the PBX sends from")
-
-
 def _check_unique(
     entry: Entry, path: str, types: Mapping[str, ConnectionType], unique: dict[str, str], reader: Structurer
 ) -> None:
@@ -483,8 +458,9 @@ def _check_unique(
 def _unknown_users(connections: tuple[Entry, ...], devices: tuple[Device, ...], reader: Structurer) -> None:
     known = {device.user for device in devices}
     for entry in connections:
-        for user in entry.users:
+        for user in dict.fromkeys((*entry.users, *(user for _, rung in entry.did for user in rung))):
             if user != "*" and user not in known:
+                key = "users" if user in entry.users else "did"
                 reader.warn(
-                    f"connection.{entry.name}.users", f"user {user} has no device", "add one with siperb device add"
+                    f"connection.{entry.name}.{key}", f"user {user} has no device", "add one with siperb device add"
                 )

@@ -22,8 +22,13 @@ class PatternError(ValueError):
 class Pattern(Protocol):
     """A compiled dial pattern."""
 
+    groups: int
+
     def search(self, text: str) -> object | None:
         """Something true where the pattern occurs anywhere in the text."""
+
+    def sub(self, replacement: str, text: str) -> str:
+        r"""The text with every occurrence replaced; `\1` in the replacement is the first group."""
 
 
 @lru_cache(maxsize=4096)
@@ -57,3 +62,49 @@ def lost_backslash(text: str) -> str | None:
     """
     meant = _LOST.sub(lambda match: "\\" + match.group(), text)
     return meant if meant != text else None
+
+
+_UNIT = re.compile(
+    r"(?:\\x\{[^}]*\}|\\[pP]\{[^}]*\}|\\x..|\\.|\[\^?\]?(?:\[:\w+:\]|\\.|[^\]\\])*\]|\(|\)|[^\\])"
+    r"(?:[*+?]\??|\{\d+(?:,\d*)?\}\??)?",
+    re.DOTALL,
+)
+
+
+def _units(text: str) -> list[str] | None:
+    """The pattern cut where it may be cut: into characters, classes and groups, each with its quantifier; None where it
+    is an alternative of several, and so has no order.
+    """
+    units: list[str] = []
+    depth, position = 0, 0
+    while position < len(text):
+        found = _UNIT.match(text, position)
+        if found is None or found.group().startswith("\\Q"):
+            return None
+        unit = found.group()
+        if unit[0] == "|" and not depth:
+            return None
+        if depth or units == ["^"]:  # an anchor alone says nothing
+            units[-1] += unit
+        else:
+            units.append(unit)
+        depth += (unit[0] == "(") - (unit[0] == ")")
+        position = found.end()
+    return units
+
+
+def failing_part(text: str, number: str) -> tuple[str, str] | None:
+    """Where a pattern that does not match a number ceases to: what still matches, and the part behind it that does not.
+
+    None where that cannot be said.
+    """
+    units = _units(text) or []
+    begin = ""
+    for unit in units:
+        try:
+            if not compile_pattern(begin + unit).search(number):
+                return begin, unit
+        except (PatternError, UnicodeEncodeError):
+            return None
+        begin += unit
+    return None

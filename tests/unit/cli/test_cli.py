@@ -111,7 +111,7 @@ def test_route(siperb: Terminal) -> None:
                 "weight": 10,
                 "dial_pattern": r"^2\d{2}$",
                 "taken": False,
-                "why": r"pattern ^2\d{2}$ does not match 600",
+                "why": r"pattern ^2\d{2}$ does not match 600: ^2 already fails",
             }
         ],
     }

@@ -31,9 +31,9 @@ def test_ties_go_by_name() -> None:
 def test_every_candidate_says_why() -> None:
     assert whys(OFFICE, Route("x", 10)) == {
         "office": "pattern . matches 600, and no connection before it does",
-        "x": "weight 10 comes after office (5), which took it",
+        "x": "weight 10 comes after office (5), which took it: shadowed",
     }
-    assert whys(Route("x", 0, r"^2\d{2}$"))["x"] == r"pattern ^2\d{2}$ does not match 600"
+    assert whys(Route("x", 0, r"^2\d{2}$"))["x"] == r"pattern ^2\d{2}$ does not match 600: ^2 already fails"
     assert whys(Route("x", users=("alice",)))["x"] == "user bob is not among its users"
     assert whys(Route("x", methods=("INVITE",)), method="MESSAGE")["x"] == (
         "method MESSAGE is not among its methods (INVITE)"
