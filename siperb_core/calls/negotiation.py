@@ -37,12 +37,11 @@ class Negotiation:
 
     def in_request(self, side: Side, message: Message) -> bool:
         """Rewrite the SDP of a request of `side`, if it has one; whether it is an offer. Raises `SdpError`."""
-        if message.method == "INVITE":
-            self._settled = False
-            self._acknowledged = None
         if not is_sdp(message):
+            if message.method == "INVITE":
+                self._restart()
             return False
-        if self._pending == other(side):
+        if self._pending == other(side) and message.method == "PRACK":
             sdp = self._take_answer(side, message.body)
             self._done()
             message.set_body(sdp)
@@ -50,6 +49,8 @@ class Negotiation:
         if self._pending is not None and not self._previewed:
             raise SdpError("another offer is still unanswered", status=491)
         sdp = self._media.offer(self._origin(side), self._branch, message.body)
+        if message.method == "INVITE":
+            self._restart()
         self._before = self._pending, self._previewed
         self._pending, self._previewed = side, False
         self._given[other(side)] = sdp
@@ -125,6 +126,11 @@ class Negotiation:
         self._media.answered_by = self
         self._given[other(side)] = answer
         return answer
+
+    def _restart(self) -> None:
+        """A re-INVITE goes by: what its 2xx says counts again."""
+        self._settled = False
+        self._answer, self._acknowledged = b"", None
 
     def _done(self) -> None:
         self._pending, self._previewed, self._settled = None, False, True

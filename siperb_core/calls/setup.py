@@ -6,16 +6,16 @@ It serves every method that is forwarded; a MESSAGE opens no dialog and is over 
 from __future__ import annotations
 
 import secrets
-from typing import Literal, Protocol
+from typing import Literal
 
 import attrs
 import structlog
 
+from siperb_core.calls.branch import Branch, Destinations
 from siperb_core.calls.call import Call, CallDirectory
 from siperb_core.calls.host import CallHost
 from siperb_core.calls.media import NO_MEDIA, Origin, is_sdp
 from siperb_core.calls.record import CallRecord
-from siperb_core.calls.sender import Sender
 from siperb_core.calls.usages import ACK_WITHIN, wants_no_subscription
 from siperb_core.entries.model import Entry
 from siperb_core.sdp import SdpError
@@ -37,52 +37,6 @@ DIALOG_METHODS = frozenset({"INVITE", "SUBSCRIBE", "REFER"})
 
 _MOST_DIALOGS = 64
 """Early dialogs of one request: more ends of forks than a peer has, and a bound to what it can make us keep."""
-
-
-class Destinations(Protocol):
-    """Where a request may go (`siperb_core.calls.destinations`)."""
-
-    def start(self) -> None:
-        """Start the first branches of the call, or `finish` it."""
-
-    def next_after(self, response: Message, *, reached: bool) -> bool:
-        """Whether the answer of all branches so far is no last word, and another branch has been started.
-
-        `reached` is False where nobody gave the response: it stands for a time-out or a dead transport.
-        """
-
-
-class Branch(Sender):
-    """One destination of the request."""
-
-    def __init__(self, call: CallSetup, name: str, leg: Leg, flow: Flow) -> None:
-        super().__init__(call.host.signalling, leg, flow, call.credentials_for("callee"))
-        self.call = call
-        self.name = name
-        self.given_up = False
-        """Silent for too long: another destination has been tried, and nothing but a 2xx is looked at any more."""
-
-    def responded(self, response: Message) -> None:
-        """Pass it to the call."""
-        if response.status == 100 or (self.given_up and response.status // 100 != 2):
-            return
-        if response.status < 200:
-            self.call.on_provisional(self, response)
-        elif response.status < 300:
-            self.call.on_success(self, response)
-        else:
-            self.call.on_final(self, response)
-
-    def failed(self, status: int) -> None:
-        """Count it as the answer RFC 3261 section 16.8 and 16.9 say."""
-        if not self.given_up:
-            self.call.on_final(self, response_to(self.call.request, status), reached=False)
-
-    def silent(self) -> None:
-        """Count it as timed out, so that the next destination is tried; what it may still set up is not wanted."""
-        self.cancel()
-        self.failed(408)
-        self.given_up = True
 
 
 class CallSetup(Call):

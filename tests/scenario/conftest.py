@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
+from .fake_media import FakeMedia
 from .world import EndPoint, FakeFlow, World
 
 
@@ -23,3 +24,11 @@ def phone(world: World) -> EndPoint:
 @pytest.fixture
 def pbx(world: World) -> EndPoint:
     return EndPoint(world, FakeFlow("udp", ("192.0.2.99", 5060)), "pbx")
+
+
+@pytest.fixture
+def media(world: World) -> FakeMedia:
+    """Media of every call in the world; without this fixture SDP passes untouched."""
+    media = FakeMedia()
+    world.media = lambda *_: media  # type: ignore[assignment, return-value]
+    return media

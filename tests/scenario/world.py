@@ -90,6 +90,7 @@ class World:
         self.events: list[CallEvent] = []
         self.saved: dict[str, Mapping[str, Any]] = {}
         self.records: list[CallRecord] = []
+        self.failed_emergencies: list[tuple[str, str]] = []
         self.reachable: dict[tuple[str, str, int], FakeFlow] = {}
         self.dead: set[Flow] = set()
         self.ways: dict[str, list[FakeFlow]] = {}
@@ -196,6 +197,9 @@ class World:
     def keep_record(self, record: CallRecord) -> None:
         self.records.append(record)
 
+    def emergency_failed(self, number: str, user: str) -> None:
+        self.failed_emergencies.append((number, user))
+
     def announce(self, event: CallEvent) -> None:
         self.events.append(event)
 
@@ -269,3 +273,13 @@ class EndPoint:
         if response.contacts:
             self.target = response.contacts[0].uri
         return response
+
+
+def established(world: World, phone: EndPoint, pbx: EndPoint, *headers: tuple[str, str]) -> None:
+    """A call from the phone, answered (with these headers) and acknowledged."""
+    world.connect("office", pbx.flow, credentials=Credentials("200", "pw"))
+    phone.invite("600")
+    pbx.respond(pbx.flow.next_of("INVITE"), 200, *headers)
+    phone.learn(phone.flow.next_of(200))
+    phone.request("ACK", cseq=phone.cseq)
+    pbx.flow.next_of("ACK")
