@@ -123,18 +123,12 @@ async def open_wire(
             yield Wire("udp", send_datagram, read_datagram)
     elif transport == "tcp":
         async with await trio.open_tcp_stream(*remote, local_address=source) as stream:
-            framer = StreamFramer()
-
-            async def read_stream() -> list[Message]:
-                data = await stream.receive_some(_READ)
-                if not data:
-                    raise WireClosed
-                return [parse(octets) for octets in framer.feed(data) if octets != KEEPALIVE]
-
-            yield Wire("tcp", stream.send_all, read_stream)
+            yield stream_wire("tcp", stream)
     else:
-        url = "ws://{}:{}{}".format(*remote, path)
-        async with trio_websocket.open_websocket_url(url, subprotocols=["sip"]) as websocket:
+        # Not trio_websocket.open_websocket_url: where the gateway is killed it leaves the socket to the collector.
+        async with await trio.open_tcp_stream(*remote, local_address=source) as stream, trio.open_nursery() as nursery:
+            host = "{}:{}".format(*remote)
+            websocket = await trio_websocket.wrap_client_stream(nursery, stream, host, path, subprotocols=["sip"])
 
             async def send_frame(data: bytes) -> None:
                 try:
@@ -152,6 +146,24 @@ async def open_wire(
                 return [parse(data.encode() if isinstance(data, str) else data)]
 
             yield Wire("ws", send_frame, read_frame)
+            await websocket.aclose()
+            nursery.cancel_scope.cancel()
+
+
+def stream_wire(transport: str, stream: trio.abc.Stream) -> Wire:
+    """An end of a TCP or TLS connection that is open."""
+    framer = StreamFramer()
+
+    async def read() -> list[Message]:
+        try:
+            data = await stream.receive_some(_READ)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise WireClosed from error
+        if not data:
+            raise WireClosed
+        return [parse(octets) for octets in framer.feed(data) if octets != KEEPALIVE]
+
+    return Wire(transport, stream.send_all, read)
 
 
 def request(
