@@ -52,15 +52,23 @@ async def open_gateway(directory: Path, connections: str = "", *, head: str = _H
     config.write_text(f"{head}\n{connections}", encoding="utf-8")
     os.chmod(config, 0o600)
     gateway = Gateway(config)
+    ended = trio.Event()
+
+    async def run(*, task_status: trio.TaskStatus[None]) -> None:
+        try:
+            await gateway.run(task_status=task_status)
+        finally:
+            ended.set()  # `gateway.stopped` is not, when the test is cancelled
+
     async with trio.open_nursery() as nursery:
-        await nursery.start(gateway.run)
+        await nursery.start(run)
         await gateway.wait_settled()
         try:
             yield gateway
         finally:
             with trio.CancelScope(shield=True), trio.move_on_after(20):
                 gateway.stop(drain_seconds=0)
-                await gateway.stopped.wait()
+                await ended.wait()
             nursery.cancel_scope.cancel()
 
 
