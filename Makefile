@@ -62,6 +62,10 @@ bench-sip: $(STAMP)
 fuzz: $(STAMP)
 	$(BIN)/python tests/fuzz/fuzz_sip.py --seconds $(SECONDS)
 
+# A thousand calls at a hundred a second over a leg that loses, doubles and reorders datagrams; the suite has 200.
+soak: $(STAMP)
+	SIPERB_SOAK=1 $(BIN)/python -m pytest tests/interop/loss
+
 dist: $(STAMP) phone
 	for p in . $(patsubst %/pyproject.toml,%,$(PLUGINS)); do $(BIN)/pip wheel --quiet --no-deps --wheel-dir dist $$p || exit 1; done
 

@@ -156,7 +156,7 @@ def stream_wire(transport: str, stream: trio.abc.Stream) -> Wire:
 
     async def read() -> list[Message]:
         try:
-            data = await stream.receive_some(_READ)
+            data = bytes(await stream.receive_some(_READ))
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise WireClosed from error
         if not data:

@@ -1,4 +1,4 @@
-"""`siperb run` as a process of its own, to be killed like one: on an address of its own, so that its ports stay free."""
+"""`siperb run` as a process, to be killed like one: on an address of its own, so that its ports stay free."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import trio
 
 from siperb_core.control import connect
 
 SIPERB = Path(sys.executable).with_name("siperb")
+T = TypeVar("T")
 _INTERVAL = 0.02  # seconds between two looks at what another process does
 
 
@@ -25,11 +26,12 @@ def own_address() -> str:
     return "127.{}.{}.{}".format(*(1 + secrets.randbelow(253) for _ in range(3)))
 
 
-async def until(look: Callable[[], Awaitable[object]], *, seconds: float = 20.0) -> None:
-    """Wait until it is true. Raises trio.TooSlowError."""
+async def until(look: Callable[[], Awaitable[T]], *, seconds: float = 20.0) -> T:
+    """The first result that is true. Raises trio.TooSlowError."""
     with trio.fail_after(seconds):
-        while not await look():
+        while not (found := await look()):  # noqa: ASYNC110 - what another process does sends no event
             await trio.sleep(_INTERVAL)
+        return found
 
 
 class GatewayProcess:
