@@ -7,13 +7,13 @@ connection. What nobody claims goes nowhere.
 from __future__ import annotations
 
 import secrets
-from ipaddress import ip_address
 from typing import Protocol
 
 import structlog
 
 from siperb_core.calls import Calls
 from siperb_core.calls.record import dialled_number
+from siperb_core.entries import networks
 from siperb_core.entries.contract import Claim, Source
 from siperb_core.entries.lifecycle import LoadedConnection
 from siperb_core.entries.model import Device, Entry
@@ -46,8 +46,11 @@ class AdmissionHost(Protocol):
     def route(self, number: str, user: str, method: str) -> Explanation:
         """Which connection takes a softphone's request."""
 
-    def devices_of(self, entry: Entry) -> tuple[Device, ...]:
-        """Who rings for a connection."""
+    def devices_of(self, entry: Entry, number: str) -> tuple[Device, ...]:
+        """Who rings when this number is called through a connection."""
+
+    def emergency_failed(self, number: str, user: str) -> None:
+        """An emergency call of this user could be made through no connection."""
 
     def now(self) -> float:
         """Seconds since the epoch."""
@@ -110,7 +113,7 @@ class Admission:
             self._answer_for_gateway(transaction, request)
             return
         explanation = host.route(number, device.user, request.method)
-        if explanation.taken is None:
+        if explanation.taken is None and not explanation.emergency:
             log.info("route.none", number=number, user=device.user, call_id=request.call_id)
             host.signalling.refuse(transaction, 404, "No Connection Takes This Number")
             return
@@ -122,10 +125,16 @@ class Admission:
                 candidates.append(connection)
             elif name == explanation.taken:
                 log.warning("route.not_loaded", connection=name, state=host.state_of(name), call_id=request.call_id)
+        if not candidates and explanation.emergency:
+            host.emergency_failed(number, device.user)
+            host.signalling.refuse(transaction, 503, "No Connection Is Up For Emergency Calls")
+            return
         if not candidates:
             host.signalling.refuse(transaction, 503, "Connection Not Available")
             return
-        self._calls.outbound(transaction, candidates, user=device.user, device=device.name)
+        self._calls.outbound(
+            transaction, candidates, user=device.user, device=device.name, emergency=explanation.emergency
+        )
 
     def _from_pbx(self, transaction: ServerTransaction, request: Message) -> None:
         host = self._host
@@ -153,7 +162,7 @@ class Admission:
         elif request.method in ("OPTIONS", "REGISTER"):
             self._answer_for_gateway(transaction, request)
         else:
-            devices = host.devices_of(entry)
+            devices = host.devices_of(entry, claim.number)
             bindings = [binding for device in devices for binding in self._softphones.bindings(device.name)]
             user = next(iter({device.user for device in devices}), "")
             self._calls.inbound(transaction, entry, bindings, user)
@@ -205,13 +214,9 @@ class Admission:
 
 def allowed(entry: Entry, source: Source) -> bool:
     """Whether `allow_from` lets this source in; an empty list leaves it to the connection's own proof."""
-    if not entry.allow_from:
+    if not entry.allow_from and not entry.allow_names:
         return True
-    try:
-        address = ip_address(source.host)
-    except ValueError:
-        return False
-    return any(address.version == network.version and address in network for network in entry.allow_from)
+    return networks.allowed(entry.allow_from, source.host)
 
 
 __all__ = ["Admission", "AdmissionHost", "allowed"]

@@ -29,7 +29,7 @@ from siperb_core.events import CallEvent, RegistrationEvent
 from siperb_core.media.pool import MediaPool
 from siperb_core.operations import Operations
 from siperb_core.plugins import Plugins, load_plugins
-from siperb_core.routing import Explanation
+from siperb_core.routing import Explanation, Route
 from siperb_core.sdp import Bridge, BridgeSettings
 from siperb_core.signalling import Signalling
 from siperb_core.sip import Flow, Message
@@ -149,6 +149,11 @@ class Gateway:
     async def _run_entries(self, *, task_status: trio.TaskStatus[None]) -> None:
         """In a scope of its own: when the gateway stops, entries un-register while everything else still works."""
         with self._entries_scope:
+        entry = self.config.connection(name)
+        if entry is not None and self.entries.get(name) is not None:
+            for issue in self.entries.issues.all():
+                if issue.id.startswith("emergency:") and entry.rings(issue.id.partition(":")[2]):
+                    self.entries.issues.clear("", issue.id)
             await self.entries.run(self.config.connections, task_status=task_status)
         self._entries_stopped.set()
 
@@ -373,11 +378,23 @@ class Gateway:
 
     def route(self, number: str, user: str, method: str) -> Explanation:
         """Which connection takes a softphone's request."""
-        return self.plugins.route(routes_of(self.config), number, user, method)
+        emergency = self.config.gateway.emergency
+        return self.plugins.route(self._routes(), number, user, method, emergency=emergency)
 
-    def devices_of(self, entry: Entry) -> tuple[Device, ...]:
-        """Who rings for a connection."""
-        return self.config.devices_of(entry)
+    def _routes(self) -> list[Route]:
+        """The connections as routing sees them, with what is known of them now."""
+        return [attrs.evolve(route, down=self.entries.down(route.connection)) for route in routes_of(self.config)]
+
+    def devices_of(self, entry: Entry, number: str) -> tuple[Device, ...]:
+        """Who rings when this number is called through a connection."""
+        return self.config.devices_of(entry, number)
+
+    def emergency_failed(self, number: str, user: str) -> None:
+        """Tell the administrator; taken back when a connection of the user's is loaded anew."""
+        log.error("call.emergency_failed", number=number, user=user)
+        text = f"{user} called {number}, and no connection took the call"
+        mend = f"see to it that a connection of {user}'s can reach it: siperb route {number} --user {user}"
+        self.entries.issues.raise_issue("", f"emergency:{user}", text, mend, self.now())
 
     # ---- what entries need (siperb_core.entries.lifecycle.Outside)
 

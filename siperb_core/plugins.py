@@ -18,9 +18,8 @@ import attrs
 import pluggy
 
 from siperb_core import hookspecs
-from siperb_core.routing import Explanation, Route
+from siperb_core.routing import Explanation, Route, explain_emergency
 from siperb_core.routing import explain as explain_by_weight
-from siperb_core.routing import explain_emergency
 
 if TYPE_CHECKING:
     from siperb_core.entries.contract import ConnectionType

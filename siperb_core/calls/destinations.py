@@ -16,7 +16,7 @@ from siperb_core.entries.contract import OutboundCall, OutboundLeg, Refusal
 from siperb_core.entries.lifecycle import LoadedConnection
 from siperb_core.entries.model import Entry
 from siperb_core.routing import fails_over
-from siperb_core.sip import Flow, Message, NameAddr, ParseError, Uri, parse_uri
+from siperb_core.sip import Flow, Message, NameAddr, ParseError, Uri, identity, parse_uri
 from siperb_core.sip.dialog import Leg, carry_request
 from siperb_core.sip.proxy import MOST_REDIRECTIONS, redirections, shares_of
 from siperb_core.sip.registrar import Binding
@@ -36,9 +36,10 @@ class ThroughConnections:
     own, where one stays silent, cannot be reached, or answers 503.
     """
 
-    def __init__(self, call: CallSetup, candidates: Sequence[LoadedConnection]) -> None:
+    def __init__(self, call: CallSetup, candidates: Sequence[LoadedConnection], *, emergency: bool = False) -> None:
         self._call = call
         self._candidates = deque(candidates)
+        self._emergency = emergency
         self._current: Entry | None = None
         self._outbound: OutboundLeg
         self._ways = Ways(())
@@ -60,6 +61,8 @@ class ThroughConnections:
             call.failed_without_branch(outbound.status, outbound.reason)
             if not self._fails_over(outbound.status):
                 break
+        if self._emergency:
+            call.host.emergency_failed(call.record.number, call.record.user)
         call.finish()
 
     def next_after(self, response: Message, *, reached: bool) -> bool:
@@ -125,11 +128,14 @@ class ThroughConnections:
         return True
 
     def _fails_over(self, status: int) -> bool:
+        if self._emergency:
+            return status < 600  # any way that is left is better than none
         return self._current is not None and self._current.failover and fails_over(status)
 
     def _outbound_leg(self, loaded: LoadedConnection) -> OutboundLeg | Refusal:
         call = self._call
-        asked = OutboundCall(call.record.number, call.method, call.record.user, call.record.device, call.request)
+        number = loaded.entry.route.dials(call.record.number)
+        asked = OutboundCall(number, call.method, call.record.user, call.record.device, call.request)
         try:
             return loaded.connection.outbound_leg(asked)
         except Exception:
@@ -165,6 +171,7 @@ class ThroughConnections:
             flow=flow,
         )
         message = carry_request(call.request, leg)
+        identity.forget_assertions(message)
         if call.breadth < 1:
             call.refuse(440, "Max-Breadth Exceeded")
             return
@@ -176,6 +183,9 @@ class ThroughConnections:
             return
         for header, value in outbound.headers:
             message.set(header, value)
+        trusted = self._current is not None and self._current.trusted
+        leg.local = identity.name_caller(message, leg.local, call.request, trusted=trusted)
+        message.set("From", str(leg.local.with_param("tag", call.request.from_tag)))
         if call.open_media(call.caller.flow, flow) and call.map_offer(message, "client", CLIENT_BRANCH):
             others = self._ways.more or (self._candidates and self._fails_over(408))
             call.start_branch(leg, flow, message, patience=PATIENCE_SECONDS if others else None)
@@ -188,6 +198,7 @@ class ToSoftphones:
         call.entry = entry
         call.record.connection = entry.name
         self._call = call
+        self._trusted = entry.trusted
         self._reachable = [(binding, binding.flow) for binding in bindings if binding.flow is not None]
 
     def start(self) -> None:
@@ -206,6 +217,8 @@ class ToSoftphones:
             leg = self._leg(binding, flow)
             message = carry_request(call.request, leg)
             message.set("Max-Breadth", str(breadths[number]))
+            leg.local = identity.pass_caller(message, leg.local, call.request, trusted=self._trusted)
+            message.set("From", str(leg.local.with_param("tag", call.request.from_tag)))
             refer_to_softphone(message, call.host.domain)
             if call.over or not call.map_offer(message, "peer", f"{number}"):
                 return

@@ -35,14 +35,20 @@ class Calls:
         """Calls whose media did not survive a restart, and whose softphones do not know yet."""
 
     def outbound(
-        self, transaction: ServerTransaction, candidates: Sequence[LoadedConnection], *, user: str, device: str
+        self,
+        transaction: ServerTransaction,
+        candidates: Sequence[LoadedConnection],
+        *,
+        user: str,
+        device: str,
+        emergency: bool = False,
     ) -> None:
-        """A softphone's request, and the connections that may take it, in order."""
+        """A softphone's request, and the connections that may take it, in order; all of them in an `emergency`."""
         if self._refused(transaction):
             return
         call = self._new(transaction, "outbound", user, device)
         call.announce("started")
-        call.start(ThroughConnections(call, candidates))
+        call.start(ThroughConnections(call, candidates, emergency=emergency))
 
     def inbound(self, transaction: ServerTransaction, entry: Entry, bindings: Sequence[Binding], user: str) -> None:
         """A request of a PBX, and the softphones that are to ring."""

@@ -66,6 +66,9 @@ class CallHost(Protocol):
         """Write the record of a call that is over to the store."""
 
     def announce(self, event: CallEvent) -> None:
+    def emergency_failed(self, number: str, user: str) -> None:
+        """An emergency call of this user could be made through no connection."""
+
         """Tell the plugins."""
 
     def now(self) -> float:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from siperb_core.calls.sender import Sender
 from siperb_core.calls.usages import wants_no_subscription
 from siperb_core.sdp import SdpError
-from siperb_core.sip import Message, response_to
+from siperb_core.sip import Message, identity, response_to
 from siperb_core.sip.dialog import Dialog, Side, carry_request, carry_response, other
 from siperb_core.sip.transaction import ServerTransaction
 
@@ -44,6 +44,8 @@ class DialogRequest(Sender):
             return
         call, dialog = self.call, self.dialog
         message = carry_request(self.request, self.leg)
+        if (self.side == "caller") == (call.direction == "outbound"):  # a softphone is not believed who it is
+            identity.forget_assertions(message)
         call.translate(message, dialog, self.side)
         if self.request.method in _ABOUT_SUBSCRIPTIONS:
             event = call.usages.renamed(dialog.callee_tag, self.request)

@@ -85,7 +85,8 @@ def _with_states(config: Path, routes: Sequence[Route]) -> Iterator[tuple[Route,
     """Each connection with the reason why it cannot be used just now, where a gateway runs that knows."""
     rows = {row["name"]: row for row in ask_if_running(config, "show.connections") or ()}
     for route in routes:
-        yield route, down_because(rows[route.connection]) if route.connection in rows else ""
+        row = rows.get(route.connection)
+        yield route, down_because(row["state"], row["reason"], row["reachable"]) if row else ""
 
 
 def _explained(explanation: Explanation) -> dict[str, Any]:

@@ -22,12 +22,13 @@ if TYPE_CHECKING:
 
 class ConnectionNotReady(Exception):
     """The other side cannot be used for now; the core tries again: 5, 10, 20, 40, 80 s, or after `retry_after`
-    seconds.
+    seconds. `answered`: it has answered, and so need not be waited for to come back (`NoticesReturn`).
     """
 
-    def __init__(self, reason: str, *, retry_after: float | None = None) -> None:
+    def __init__(self, reason: str, *, retry_after: float | None = None, answered: bool = False) -> None:
         super().__init__(reason)
         self.retry_after = retry_after
+        self.answered = answered
 
 
 class ConnectionAuthFailed(Exception):
@@ -190,6 +191,12 @@ class EntryContext(Protocol):
     def report(self, registration: Registration) -> None:
         """Publish the state of the registration."""
 
+    def qualified(self, latency_ms: float | None) -> None:
+        """Publish whether the other side answers (to an OPTIONS, say), and in how many milliseconds; None: it does not.
+
+        One that does not answer is passed over by calls that have another way.
+        """
+
     def raise_issue(self, issue_id: str, text: str, mend: str) -> None:
         """Tell the administrator in plain words what is wrong and how to mend it, until `clear_issue`."""
 
@@ -241,3 +248,13 @@ class GeneratesSettings(Protocol):
 
     def instructions(self, name: str, config: Any, gateway: GatewayConfig) -> str:
         """What to do at the PBX now, ready to paste. `config` is the entry's validated settings."""
+
+
+@runtime_checkable
+class NoticesReturn(Protocol):
+    """A connection type may give this as well: then a PBX that was out of reach is used again as soon as it is back,
+    not when the back-off has run out.
+    """
+
+    async def returned(self, ctx: EntryContext, config: Any) -> None:
+        """Return when the other side answers again. Called between attempts, and cancelled when the next one is due."""

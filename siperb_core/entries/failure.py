@@ -19,13 +19,14 @@ LONGEST_RETRY_AFTER = 3600.0
 @attrs.frozen
 class Failure:
     """Why a connection is down and what follows. `crash` marks what is no exception of the contract: the plugin's own
-    fault.
+    fault; `answered` that the other side is there, though of no use.
     """
 
     state: Literal["retry", "auth_failed", "config_error"]
     reason: str
     retry_after: float | None = None
     crash: bool = False
+    answered: bool = False
 
 
 def classify(error: BaseException) -> Failure:
@@ -44,9 +45,10 @@ def classify(error: BaseException) -> Failure:
             text = " ".join(str(leaf).split())[:300]
             name = type(leaf).__name__
             return Failure("retry", f"crashed: {name}: {text}" if text else f"crashed: {name}", crash=True)
-    waits = [leaf.retry_after for leaf in leaves if isinstance(leaf, ConnectionNotReady)]
-    known = [wait for wait in waits if wait is not None]
-    return Failure("retry", _text(leaves[0], "not ready"), max(known, default=None))
+    not_ready = [leaf for leaf in leaves if isinstance(leaf, ConnectionNotReady)]
+    known = [leaf.retry_after for leaf in not_ready if leaf.retry_after is not None]
+    answered = any(leaf.answered for leaf in not_ready)
+    return Failure("retry", _text(leaves[0], "not ready"), max(known, default=None), answered=answered)
 
 
 def delay(attempt: int, retry_after: float | None, random: float) -> float:

@@ -7,6 +7,7 @@ which the gateway implements.
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from functools import partial
 from typing import Any, Literal, Protocol
@@ -19,12 +20,15 @@ from siperb_core.entries.contract import (
     Connection,
     ConnectionNotReady,
     ConnectionType,
+    NoticesReturn,
     Registration,
     Target,
 )
+from siperb_core.entries.diagnostics import KEPT_EXCHANGES, MAX_SIP, Exchange
 from siperb_core.entries.failure import DELAYS, Failure, classify, delay
 from siperb_core.entries.issues import Issues
-from siperb_core.entries.model import Entry
+from siperb_core.entries.model import Entry, Network, down_because
+from siperb_core.entries.pacing import Pace
 from siperb_core.sip import Message
 
 State = Literal["disabled", "setting_up", "loaded", "retry", "auth_failed", "config_error", "type_missing", "unloading"]
@@ -33,6 +37,9 @@ SETUP_SECONDS = 60.0
 """How long a connection type may take before it hands out its connection."""
 UNLOAD_SECONDS = 10.0
 """How long it may take to un-register once it was told to unload."""
+
+RETURN_SECONDS = 15.0
+"""How long a PBX that did not answer is left alone before it is watched for its return."""
 
 log = structlog.get_logger("siperb.entries")
 
@@ -84,7 +91,10 @@ class _Slot:
     """One entry's place: its state, and the context its connection type is handed (`EntryContext`)."""
 
     def __init__(self, entry: Entry, entries: Entries) -> None:
-        self.entry = entry
+        self.written = entry
+        """As the file has it."""
+        self.entry = entries.with_addresses(entry)
+        """As it is in force."""
         self.domain = entries.outside.domain
         self.log = log.bind(connection=entry.name)
         self.memory = entries.outside.memory(entry.name)
@@ -93,13 +103,24 @@ class _Slot:
         self.reason = ""
         self.next_attempt: float | None = None
         self.registration: Registration | None = None
+        self.reachable: bool | None = None
+        self.latency_ms: float | None = None
+        self.setting_up: trio.CancelScope | None = None
         self.connection: Connection | None = None
         self.scope = trio.CancelScope()
         self.ended = trio.Event()
+        self.exchanges: deque[Exchange] = deque(maxlen=KEPT_EXCHANGES)
         self._entries = entries
 
     async def request(self, message: Message, target: Target) -> Message:
-        return await self._entries.outside.request(message, target)
+        sent = bytes(message)[:MAX_SIP]
+        try:
+            response = await self._entries.outside.request(message, target)
+        except ConnectionNotReady as error:
+            self.exchanges.append(Exchange(self.now(), sent, b"", str(error)))
+            raise
+        self.exchanges.append(Exchange(self.now(), sent, bytes(response)[:MAX_SIP]))
+        return response
 
     async def contact_uri(self, target: Target) -> str:
         return await self._entries.outside.contact_uri(self.entry.name, target)
@@ -110,6 +131,13 @@ class _Slot:
     def report(self, registration: Registration) -> None:
         if registration != self.registration:
             self.registration = registration
+            self._entries.changed(self.entry.name)
+
+    def qualified(self, latency_ms: float | None) -> None:
+        was, self.reachable = self.reachable, latency_ms is not None
+        self.latency_ms = None if latency_ms is None else round(latency_ms, 1)
+        if was is not self.reachable:
+            self.log.info("connection.reachable" if self.reachable else "connection.unreachable")
             self._entries.changed(self.entry.name)
 
     def raise_issue(self, issue_id: str, text: str, mend: str) -> None:
@@ -152,6 +180,8 @@ class Entries:
         self.outside = outside
         self.changed = changed
         self.issues = Issues()
+        self.pace = Pace()
+        self._addresses: dict[str, tuple[Network, ...]] = {}
         self._jitter = jitter
         self._setup_seconds = setup_seconds
         self._slots: dict[str, _Slot] = {}
@@ -198,11 +228,12 @@ class Entries:
             wanted = {entry.name: entry for entry in entries}
             removed = [name for name in self._slots if name not in wanted]
             added = [name for name in wanted if name not in self._slots]
-            differ = [name for name in wanted if name in self._slots and wanted[name] != self._slots[name].entry]
-            restarted = [name for name in differ if _needs_restart(self._slots[name].entry, wanted[name])]
+            differ = [name for name in wanted if name in self._slots and wanted[name] != self._slots[name].written]
+            restarted = [name for name in differ if _needs_restart(self._slots[name].written, wanted[name])]
             updated = [name for name in differ if name not in restarted]
             for name in updated:
-                self._slots[name].entry = wanted[name]
+                self._slots[name].written = wanted[name]
+                self._slots[name].entry = self.with_addresses(wanted[name])
                 self.changed(name)
             async with trio.open_nursery() as nursery:
                 for name in removed:
@@ -225,7 +256,7 @@ class Entries:
     async def restart(self, name: str) -> None:
         """Unload an entry and set it up anew, whatever its state. Raises KeyError where there is none of that name."""
         async with self._reloading:
-            await self._replace(self._slots[name].entry)
+            await self._replace(self._slots[name].written)
 
     async def probe(self, entry: Entry) -> Failure | None:
         """Try an entry's settings once, beside what runs; None when they work."""
@@ -243,6 +274,24 @@ class Entries:
         if scope.cancelled_caught:
             failure = Failure("retry", f"no result within {self._setup_seconds:g} s")
         return failure
+
+    def with_addresses(self, entry: Entry) -> Entry:
+        """An entry as it is in force: the names of `allow_from` let in the addresses they are known to stand for."""
+        found = tuple(network for name in entry.allow_names for network in self._addresses.get(name, ()))
+        return attrs.evolve(entry, allow_from=entry.allow_from + found) if found else entry
+
+    def names_to_resolve(self) -> set[str]:
+        """Every DNS name in an `allow_from`."""
+        return {name for slot in self._slots.values() for name in slot.written.allow_names}
+
+    def resolved(self, name: str, networks: tuple[Network, ...]) -> None:
+        """What a name in `allow_from` stands for now."""
+        if self._addresses.get(name) == networks:
+            return
+        self._addresses[name] = networks
+        for slot in self._slots.values():
+            if name in slot.written.allow_names:
+                slot.entry = self.with_addresses(slot.written)
 
     def loaded(self) -> list[LoadedConnection]:
         """The connections that take calls now.
@@ -288,7 +337,18 @@ class Entries:
             "dial_pattern": slot.entry.dial_pattern,
             "users": list(slot.entry.users),
             "registration": None if registration is None else attrs.asdict(registration),
+            "reachable": slot.reachable,
+            "latency_ms": slot.latency_ms,
         }
+
+    def down(self, name: str) -> str:
+        """Why a connection cannot be used just now, in words; '' where it can. Raises KeyError."""
+        slot = self._slots[name]
+        return down_because(slot.state, slot.reason, slot.reachable)
+
+    def exchanges(self, name: str) -> tuple[Exchange, ...]:
+        """The last requests an entry's connection type has sent, oldest first. Raises KeyError."""
+        return tuple(self._slots[name].exchanges)
 
     async def _supervise(self, slot: _Slot) -> None:
         """One entry's task: ends when the entry is unloaded, never by an exception of the connection type."""
@@ -310,6 +370,9 @@ class Entries:
             slot.become("type_missing", _missing(entry))
         elif entry.problem:
             slot.become("config_error", entry.problem)
+            if found.allow_from_required and not (entry.allow_from or entry.allow_names):
+                mend = f"siperb connection edit {entry.name} --allow-from ADDRESS,NETWORK: where the PBX sends from"
+                slot.raise_issue("allow_from_empty", f"allow_from of {entry.name} is empty: it takes no calls", mend)
         else:
             await self._serve(slot, found)
         await trio.sleep_forever()
@@ -322,6 +385,7 @@ class Entries:
             failure = await self._serve_once(slot, found)
             lasted = self.outside.now() - slot.since if slot.state == "loaded" else 0.0
             slot.connection = None
+            slot.reachable = slot.latency_ms = None
             attempt = 1 if lasted >= DELAYS[-1] else attempt + 1
             if failure.state != "retry":
                 slot.become(failure.state, failure.reason)
@@ -334,13 +398,28 @@ class Entries:
                 slot.raise_issue("crashed", f"connection type {found.kind} {failure.reason}", mend)
             wait = delay(attempt, failure.retry_after, self._jitter())
             slot.become("retry", failure.reason, self.outside.now() + wait)
-            await trio.sleep(wait)
+            await self._pause(slot, found, failure, wait)
+
+    async def _pause(self, slot: _Slot, found: ConnectionType, failure: Failure, seconds: float) -> None:
+        """Wait for the next attempt; less, where the type notices that a silent PBX is back."""
+        with trio.move_on_after(seconds):
+            if isinstance(found, NoticesReturn) and not (failure.crash or failure.answered or failure.retry_after):
+                await trio.sleep(RETURN_SECONDS)
+                try:
+                    await found.returned(slot, slot.entry.settings)
+                except Exception as error:  # the plugin's own fault: the back-off stands
+                    slot.log.error("connection.crashed", exc_info=error)
+                else:
+                    slot.log.info("connection.returned")
+                    return
+            await trio.sleep_forever()
 
     async def _serve_once(self, slot: _Slot, found: ConnectionType) -> Failure:
         """Run the type's `serve` once; what its end means. Only cancellation comes out as an exception."""
         try:
             async with trio.open_nursery() as nursery:
                 with trio.move_on_after(self._setup_seconds) as setting_up:
+                    slot.setting_up = setting_up
                     connection = await nursery.start(partial(found.serve, slot, slot.entry.settings))
                 if setting_up.cancelled_caught:
                     raise ConnectionNotReady(f"not set up within {self._setup_seconds:g} s")

@@ -176,9 +176,8 @@ def routes_of(config: GatewayConfig) -> tuple[Route, ...]:
     return tuple(entry.route for entry in config.connections)
 
 
-def down_because(status: Mapping[str, Any]) -> str:
-    """Why a connection cannot be used just now, out of its row in `siperb show connections`; '' where it can."""
-    if status["state"] != "loaded":
-        reason = status.get("reason")
-        return f"down now, {status['state']}" + (f" ({reason})" if reason else "")
-    return "down now: the PBX does not answer" if status.get("reachable") is False else ""
+def down_because(state: str, reason: str, reachable: bool | None) -> str:
+    """Why a connection in this state cannot be used just now, in words; '' where it can."""
+    if state != "loaded":
+        return f"down now, {state}" + (f" ({reason})" if reason else "")
+    return "down now: the PBX does not answer" if reachable is False else ""

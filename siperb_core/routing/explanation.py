@@ -32,6 +32,10 @@ class Route:
     rewriting: Rewriting = UNCHANGED
     down: str = ""
 
+    def dials(self, number: str) -> str:
+        """The number as it is dialled through this connection; as it is where rewriting leaves nothing of it."""
+        return self.rewriting.apply(number) or number
+
 
 @attrs.frozen
 class Candidate:
@@ -122,7 +126,7 @@ def _names(routes: Sequence[Route]) -> tuple[str, ...]:
 
 
 def _candidate(route: Route, number: str, taken: bool, why: str, tried: bool) -> Candidate:
-    dials = (route.rewriting.apply(number) or number) if tried else ""
+    dials = route.dials(number) if tried else ""
     return Candidate(route.connection, route.weight, route.dial_pattern, taken, why, dials)
 
 

@@ -1,0 +1,198 @@
+"""A softphone's request goes where the explanation says, for every configuration: the same code routes and explains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from siperb_core.admission import Admission
+from siperb_core.entries.lifecycle import LoadedConnection
+from siperb_core.entries.model import Device, Entry, Secret
+from siperb_core.plugins import load_plugins
+from siperb_core.routing import Explanation
+from siperb_core.sip import Message, parse_uri
+from siperb_core.sip.digest import DigestServer
+from siperb_core.sip.transaction import ServerTransaction
+
+from .world import EndPoint, FakeConnection, FakeFlow, World
+
+ALICE = Device("alice", "alice", Secret("x"))
+PLUGINS = load_plugins(only=("siperb_route",))
+
+
+class KnownSoftphones:
+    """Everyone is alice."""
+
+    def authenticated(self, transaction: ServerTransaction, request: Message) -> Device:
+        return ALICE
+
+
+class Exchange(World):
+    """A gateway with these entries; each PBX is a flow of its own."""
+
+    draining = False
+
+    def __init__(
+        self, entries: list[Entry], down: frozenset[str] = frozenset(), emergency: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__()
+        self.entries = entries
+        self.down = down
+        self.emergency = emergency
+        self.flows = {entry.name: FakeFlow("udp", (f"198.51.100.{i}", 5060)) for i, entry in enumerate(entries)}
+        self.admission = Admission(self, KnownSoftphones(), self.calls, DigestServer("gw", b"x"))  # type: ignore[arg-type]
+
+    def on_request(self, transaction: ServerTransaction, request: Message) -> None:
+        self.admission.on_request(transaction, request)
+
+    def loaded(self) -> list[LoadedConnection]:
+        return [
+            LoadedConnection(entry, None, FakeConnection(self.flows[entry.name]))  # type: ignore[arg-type]
+            for entry in self.entries
+            if entry.name not in self.down
+        ]
+
+    def state_of(self, connection: str) -> str:
+        return "retry"
+
+    def route(self, number: str, user: str, method: str) -> Explanation:
+        routes = [
+            attrs.evolve(entry.route, down="down now" if entry.name in self.down else "") for entry in self.entries
+        ]
+        return PLUGINS.route(routes, number, user, method, emergency=self.emergency)
+
+
+@contextmanager
+def refused_everywhere(exchange: Exchange, number: str, status: int = 503) -> Iterator[list[tuple[str, str]]]:
+    """Dial, let every PBX that is asked refuse; which were asked in which order, and for what number."""
+    phone_flow = FakeFlow("ws", ("203.0.113.5", 40000))
+    phone = EndPoint(exchange, phone_flow, "alice")
+    phone.invite(number)
+    asked: list[tuple[str, str]] = []
+    while True:
+        for name, flow in exchange.flows.items():
+            if flow.sent and (message := flow.next()).method == "INVITE":
+                asked.append((name, parse_uri(message.uri).user or ""))
+                EndPoint(exchange, flow, f"pbx{len(asked)}").respond(message, status)
+                break
+        else:
+            break
+        for flow in exchange.flows.values():  # the ACKs
+            flow.sent = type(flow.sent)(message for message in flow.sent if message.method == "INVITE")
+    yield asked
+
+
+NAMES = st.text("abcdef", min_size=1, max_size=3)
+ENTRIES = st.lists(
+    st.builds(
+        Entry,
+        name=NAMES,
+        type=st.just("fake"),
+        enabled=st.booleans(),
+        users=st.lists(st.sampled_from(["*", "alice", "bob"]), max_size=2).map(tuple),
+        dial_pattern=st.sampled_from([".", "^1", r"^2\d{2}$", r"\d+$", "("]),
+        weight=st.integers(-2, 2),
+        methods=st.sampled_from([("*",), ("INVITE",), ("MESSAGE",)]),
+        failover=st.booleans(),
+        strip=st.integers(0, 3),
+        prefix=st.sampled_from(["", "0", "+49"]),
+        replace=st.sampled_from([(), ("^0", "+49"), (r"(\d)$", r"\1\1")]),
+        problem=st.sampled_from(["", "", "", "weight: is text: mend it"]),
+    ),
+    max_size=6,
+    unique_by=lambda entry: entry.name,
+)
+
+
+@given(ENTRIES, st.sampled_from(["112", "200", "1", "110", "205"]), st.sets(NAMES))
+async def test_the_call_goes_where_the_explanation_says(entries: list[Entry], number: str, down: set[str]) -> None:
+    exchange = Exchange(entries, frozenset(down), emergency=("110", "112"))
+    explanation = exchange.route(number, "alice", "INVITE")
+    dials = {item.connection: item.dials for item in explanation.candidates}
+    expected = [(name, dials[name]) for name in explanation.order if name not in down]
+    with refused_everywhere(exchange, number) as asked:
+        assert asked == expected
+    assert [item.connection for item in explanation.candidates if item.taken] == list(explanation.order[:1])
+
+
+async def test_an_emergency_call_does_not_stop_at_a_dead_end() -> None:
+    entries = [
+        Entry("a", "fake", weight=1),
+        Entry("b", "fake", weight=2, dial_pattern="^9"),
+        Entry("c", "fake", weight=3),
+    ]
+    exchange = Exchange(entries, emergency=("112",))
+    with refused_everywhere(exchange, "112", status=404) as asked:
+        assert [name for name, _ in asked] == ["a", "c", "b"]
+    assert exchange.failed_emergencies == [("112", "alice")]
+
+
+@pytest.mark.parametrize("entries", [[], [Entry("a", "fake")]])
+async def test_an_emergency_call_without_any_way_says_so(entries: list[Entry]) -> None:
+    exchange = Exchange(entries, down=frozenset("a"), emergency=("112",))
+    phone_flow = FakeFlow("ws", ("203.0.113.5", 40000))
+    EndPoint(exchange, phone_flow, "alice").invite("112")
+    response = phone_flow.next_of(503)
+    assert response.reason == "No Connection Is Up For Emergency Calls"
+    assert exchange.failed_emergencies == [("112", "alice")]
+
+
+ASSERTED = ("P-Asserted-Identity", "<sip:boss@gw.example>")
+
+
+def invited(entry: Entry, *headers: tuple[str, str]) -> Message:
+    """The INVITE a PBX gets when alice dials with these headers."""
+    exchange = Exchange([entry])
+    EndPoint(exchange, FakeFlow("ws", ("203.0.113.5", 40000)), "alice").invite("600", *headers)
+    return exchange.flows[entry.name].next()
+
+
+async def test_a_softphone_asserts_nothing() -> None:
+    message = invited(Entry("a", "fake"), ASSERTED, ("Remote-Party-ID", "<sip:x@y>"))
+    assert message.get("P-Asserted-Identity") is None
+    assert message.get("Remote-Party-ID") is None
+    assert message.from_.uri == "sip:200@pbx.example"
+
+
+async def test_a_trusted_pbx_is_told_who_calls() -> None:
+    message = invited(Entry("a", "fake", trusted=True), ASSERTED)
+    assert message.values("P-Asserted-Identity") == ["<sip:200@pbx.example>"]
+
+
+@pytest.mark.parametrize("wish", ["id", "user;critical", "header; id"])
+async def test_who_wants_privacy_is_named_to_nobody_else(wish: str) -> None:
+    message = invited(Entry("a", "fake"), ("Privacy", wish))
+    assert message.from_.uri == "sip:anonymous@anonymous.invalid"
+    assert message.from_.display == "Anonymous"
+    assert message.from_tag == "tag-alice"
+    assert "200" not in str(message.get("From"))
+    trusting = invited(Entry("a", "fake", trusted=True), ("Privacy", wish))
+    assert trusting.values("P-Asserted-Identity") == ["<sip:200@pbx.example>"]
+    assert trusting.get("Privacy") == wish
+
+
+async def test_privacy_none_is_no_wish() -> None:
+    assert invited(Entry("a", "fake"), ("Privacy", "none")).from_.uri == "sip:200@pbx.example"
+
+
+@pytest.mark.parametrize(
+    ("trusted", "wish", "shown", "asserted"),
+    [(False, "", True, False), (True, "", True, True), (True, "id", False, False), (False, "id", False, False)],
+)
+async def test_what_a_pbx_says_of_the_caller(trusted: bool, wish: str, shown: bool, asserted: bool) -> None:
+    world = World()
+    world.entry = Entry("office", "fake", trusted=trusted)
+    phone_flow = FakeFlow("ws", ("203.0.113.5", 40000))
+    world.bind("alice", phone_flow)
+    pbx = EndPoint(world, FakeFlow("udp", ("198.51.100.1", 5060)), "4711")
+    more: list[Any] = [("Privacy", wish)] if wish else []
+    pbx.invite("alice", ASSERTED, *more)
+    message = phone_flow.next_of("INVITE")
+    assert ("4711" in message.from_.uri) is shown
+    assert (message.get("P-Asserted-Identity") is not None) is asserted
