@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import attrs
 import structlog
 import trio
 
@@ -143,17 +144,17 @@ class Gateway:
             await self._changed.wait()
 
     def _entry_changed(self, name: str) -> None:
+        entry = self.config.connection(name)
+        if entry is not None and self.entries.get(name) is not None:
+            for issue in self.entries.issues.all():
+                if issue.id.startswith("emergency:") and entry.rings(issue.id.partition(":")[2]):
+                    self.entries.issues.clear("", issue.id)
         self._changed.set()
         self._changed = trio.Event()
 
     async def _run_entries(self, *, task_status: trio.TaskStatus[None]) -> None:
         """In a scope of its own: when the gateway stops, entries un-register while everything else still works."""
         with self._entries_scope:
-        entry = self.config.connection(name)
-        if entry is not None and self.entries.get(name) is not None:
-            for issue in self.entries.issues.all():
-                if issue.id.startswith("emergency:") and entry.rings(issue.id.partition(":")[2]):
-                    self.entries.issues.clear("", issue.id)
             await self.entries.run(self.config.connections, task_status=task_status)
         self._entries_stopped.set()
 

@@ -65,10 +65,10 @@ class CallHost(Protocol):
     def keep_record(self, record: CallRecord) -> None:
         """Write the record of a call that is over to the store."""
 
-    def announce(self, event: CallEvent) -> None:
     def emergency_failed(self, number: str, user: str) -> None:
         """An emergency call of this user could be made through no connection."""
 
+    def announce(self, event: CallEvent) -> None:
         """Tell the plugins."""
 
     def now(self) -> float:
