@@ -26,7 +26,7 @@ from pathlib import Path
 import sip_invite
 import sip_peers as peers
 
-RATE = 100
+RATE = 50
 """Calls or registrations a second: little enough that nothing is ever late."""
 MEDIA_RATE = 20
 PHONES = 100
@@ -118,7 +118,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Signalling benchmarks.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"default: all of {', '.join(names)}")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--count", type=int, default=1500, help="calls or registrations in a round")
+    parser.add_argument("--count", type=int, default=600, help="calls or registrations in a round")
     parser.add_argument("--phones", type=int, default=IDLE_PHONES, help="idle softphones")
     asked = parser.parse_args()
     unknown = set(asked.names) - set(names)
@@ -147,7 +147,7 @@ def main() -> None:
             compare(
                 "sip.call_ws_udp",
                 rounds,
-                lambda: websocket_load(work, count // 5, what="calls", media=True),
+                lambda: websocket_load(work, count // 3, what="calls", media=True),
                 None,
                 media=True,
                 reason="Kamailio by itself bridges no media",

@@ -7,6 +7,7 @@ to the device go out on it, since the Contact a browser writes cannot be reached
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import structlog
@@ -110,23 +111,27 @@ class Softphones:
 
     def _publish(self, changes: list[BindingChange], then: Callable[[], None] | None = None) -> None:
         host = self._host
+        last = changes[-1] if changes else None
         for change in changes:
             binding = change.binding
             key = f"{binding.instance};{binding.reg_id}" if binding.instance else binding.contact
+            # Writes are done in order: the last one on disk means all are. Where the disk has failed the answer goes
+            # out all the same; the failure is logged.
+            done = then if change is last else None
+            failed = None if done is None else partial(_go_on, done)
             if change.what == "removed":
-                host.store.delete_binding(binding.aor, key)
+                host.store.delete_binding(binding.aor, key, then=done, failed=failed)
             else:
-                host.store.put_binding(binding.aor, key, _as_stored(binding), binding.expires_at)
+                host.store.put_binding(
+                    binding.aor, key, _as_stored(binding), binding.expires_at, then=done, failed=failed
+                )
             device = host.device(binding.aor)
             user = device.user if device else ""
             if change.what != "refreshed":
                 log.info(f"registration.{change.what}", device=binding.aor, user=user)
             host.registration_event(RegistrationEvent(change.what, host.now(), binding.aor, user, binding.contact))
-        if then is not None:
-            if changes:
-                host.store.write([], then)
-            else:
-                then()
+        if then is not None and last is None:
+            then()
 
     def flow_closed(self, flow: Flow) -> None:
         """A closed socket drops its bindings: nobody can be reached there any more."""
@@ -175,6 +180,10 @@ class Softphones:
             for binding in self.bindings(device.name)
             if binding.flow is not None
         ]
+
+
+def _go_on(then: Callable[[], None], error: Exception) -> None:
+    then()
 
 
 def _as_stored(binding: Binding) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any, Literal
@@ -159,7 +160,11 @@ class GatewayConfig:
 
     def device(self, name: str) -> Device | None:
         """The device of that name."""
-        return next((device for device in self.devices if device.name == name), None)
+        return self._devices_by_name.get(name)
+
+    @cached_property
+    def _devices_by_name(self) -> dict[str, Device]:
+        return {device.name: device for device in self.devices}
 
     def connection(self, name: str) -> Entry | None:
         """The config entry of that name."""

@@ -245,7 +245,7 @@ def routed(leg: Leg) -> tuple[str, tuple[str, ...]]:
 
 def untagged(address: NameAddr) -> NameAddr:
     """A From or To without its tag and other parameters."""
-    return attrs.evolve(address, params=())
+    return NameAddr(address.display, address.uri)
 
 
 def _tagged(address: NameAddr, tag: str) -> str:
