@@ -42,6 +42,7 @@ from siperb_core.store import Store
 from siperb_core.targets import ASIDE_SECONDS, PATIENCE_SECONDS, Awaited, Targets, Ways, ended, is_address
 from siperb_core.transport.contract import Listener
 from siperb_core.transport.resolver import Resolver
+from siperb_core.watch import Watch
 
 log = structlog.get_logger()
 
@@ -105,6 +106,7 @@ class Gateway:
                 await self._listen_beside()
                 nursery.start_soon(self._expire_bindings)
                 await nursery.start(self._run_entries)
+                nursery.start_soon(self.watch.run)
                 await nursery.start(self.operations.serve)
                 for name, service in self.plugins.services():
                     await nursery.start(self._serve, name, service)
@@ -136,6 +138,7 @@ class Gateway:
             changes = await self.entries.reload(result.config.connections)
             for name in changes.removed:
                 self.store.delete_memory(f"entry:{name}")
+            self.watch.look()
         return result
 
     async def wait_settled(self) -> None:
@@ -192,6 +195,7 @@ class Gateway:
         self.signalling.ways = self.targets
         self.operations = Operations(self)
         self.entries = Entries(self.plugins.connection_types, self, changed=self._entry_changed)
+        self.watch = Watch(self)
         self.media = MediaPool(
             ports="{}-{}".format(*config.media.ports),
             workers=config.media.workers or "auto",
@@ -350,6 +354,7 @@ class Gateway:
 
     def announce(self, event: CallEvent) -> None:
         """Tell the plugins of a call."""
+        self.watch.call_event(event)
         self.plugins.call_event(event)
 
     # ---- what softphones and admission need
@@ -417,6 +422,7 @@ class Gateway:
             if awaited.response is not None:
                 response = awaited.response
                 self.targets.answered(target, flow)
+                self.watch.answered(target.host, response)
                 if awaited.via is not None:
                     self.targets.seen_as(flow, awaited.via)
                 if response.status != 503:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
+import platform
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -12,11 +13,13 @@ import attrs
 import trio
 
 from siperb_core.control import INVALID_PARAMS, ControlError, ControlServer, Handler
+from siperb_core.entries.diagnostics import describe, redacted, secrets_of
 
 if TYPE_CHECKING:
     from siperb_core.entries.model import Device
     from siperb_core.entries.source import LoadResult
     from siperb_core.gateway import Gateway
+    from siperb_core.plugins import PluginInfo
 
 
 class Operations:
@@ -33,6 +36,7 @@ class Operations:
             "show.plugins": self._plugins,
             "show.issues": self._issues,
             "reload": self._reload,
+            "diagnostics": self._diagnostics,
             "connection.reload": self._reload_connection,
             "connection.test": self._test_connection,
             "device.link": self._link,
@@ -99,6 +103,26 @@ class Operations:
     async def _issues(self, params: Mapping[str, Any]) -> list[dict[str, Any]]:
         return [issue.as_json() for issue in self._gateway.entries.issues.all()]
 
+    async def _diagnostics(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        gateway = self._gateway
+        name = _text(params, "name")
+        entry = next((entry for entry in gateway.entries.entries() if entry.name == name), None)
+        if entry is None:
+            raise ControlError(f"there is no connection {name}: see `siperb show connections`", INVALID_PARAMS)
+        secrets = secrets_of([entry, *gateway.config.devices])
+        issues = [issue.as_json() for issue in gateway.entries.issues.all() if issue.connection in (name, "")]
+        return {
+            "connection": name,
+            "when": gateway.now(),
+            "config": describe(entry, secrets),
+            "state": redacted(gateway.entries.status(name), secrets),
+            "calls": len(gateway.calls.of_connection(name)),
+            "issues": redacted(issues, secrets),
+            "memory": redacted(dict(gateway.memory(name)), secrets),
+            "messages": [exchange.as_json(secrets) for exchange in gateway.entries.exchanges(name)],
+            "versions": versions(gateway.plugins.infos),
+        }
+
     # ---- do
 
     async def _reload(self, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -162,6 +186,12 @@ class Operations:
     def _token(self, device: Device) -> str:
         """Bound to the password: changing it makes the old link worthless."""
         return self._gateway.sign(f"provision:{device.name}:{device.password.reveal()}")
+
+
+def versions(plugins: Iterable[PluginInfo]) -> dict[str, str]:
+    """Of what runs: Python, the core, plugins."""
+    found = {"python": platform.python_version(), "siperb-core": version("siperb-core")}
+    return found | {info.distribution or info.name: info.version for info in plugins}
 
 
 def _text(params: Mapping[str, Any], name: str) -> str:

@@ -176,6 +176,10 @@ class Targets:
             _remember(self._answered, target, flow)
         self._aside.pop((*flow.remote, flow.transport), None)
 
+    def answered_by(self, target: Target) -> Flow | None:
+        """The flow over which a request to this target was answered last."""
+        return self._answered.get(target)
+
     def put_aside(self, flow: Flow, seconds: float = ASIDE_SECONDS) -> None:
         """A destination did not answer, or asked to be left alone (503 with Retry-After)."""
         log.warning("target.put_aside", host=flow.remote[0], transport=flow.transport, seconds=seconds)

@@ -25,6 +25,7 @@ for _path in (
     "siperb_core.cli.configuration:route",
     "siperb_core.cli.configuration:plugins",
     "siperb_core.cli.running:reload",
+    "siperb_core.cli.diagnostics:diagnostics",
 ):
     app.command(_path, name=_path.partition(":")[2])
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import attrs
+import structlog
+
+log = structlog.get_logger("siperb.issues")
 
 MAX_ISSUES = 1000
 """Of one entry; a connection type that raises more has its oldest dropped."""
@@ -26,7 +29,7 @@ class Issue:
 
 
 class Issues:
-    """All open issues; raising one again keeps its `since`."""
+    """All open issues; raising one again keeps its `since`. The log has each once, and once more when it is mended."""
 
     def __init__(self) -> None:
         self._open: dict[str, dict[str, Issue]] = {}
@@ -38,11 +41,14 @@ class Issues:
         if old is None and len(issues) >= MAX_ISSUES:
             del issues[next(iter(issues))]
         issues[issue_id] = Issue(connection, issue_id, text, mend, old.since if old else now)
+        if old is None:
+            log.warning("issue.raised", connection=connection or None, issue=issue_id, text=text, mend=mend)
 
     def clear(self, connection: str, issue_id: str) -> None:
         """Close an issue; nothing happens where there is none."""
         issues = self._open.get(connection, {})
-        issues.pop(issue_id, None)
+        if issues.pop(issue_id, None) is not None:
+            log.info("issue.mended", connection=connection or None, issue=issue_id)
         if not issues:
             self._open.pop(connection, None)
 

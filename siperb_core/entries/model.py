@@ -123,7 +123,7 @@ class Entry:
     codecs: tuple[str, ...] = ("G722", "PCMA", "PCMU")
     codec_policy: Literal["opus-first", "relay-first"] = "opus-first"
     version: int = 1  # of the settings, as written; the type migrates older ones
-    settings: Any = attrs.field(factory=dict)
+    settings: Any = attrs.field(factory=dict, repr=False)  # raw, it may hold a secret as text
     problem: str = ""
 
     @property

@@ -7,6 +7,7 @@ import errno
 import ipaddress
 import os
 import socket
+import ssl
 from typing import TYPE_CHECKING
 
 import structlog
@@ -72,6 +73,14 @@ class StreamFlow(Connection):
     def transport(self) -> str:
         """`tcp` or `tls`."""
         return self._listener.transport
+
+    @property
+    def peer_certificate(self) -> bytes | None:
+        """What the peer has shown, as DER; None without TLS, before the handshake, and after the end."""
+        sock = self._socket
+        if not isinstance(sock, ssl.SSLSocket) or not self.opened or self.ended is not None:
+            return None
+        return sock.getpeercert(binary_form=True)
 
     @property
     def sent_by(self) -> str:
