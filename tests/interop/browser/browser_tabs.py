@@ -58,7 +58,8 @@ class Browser:
 
     def __init__(self, microphone: Path | None = None, flags: tuple[str, ...] = FLAGS) -> None:
         self.flags = [*flags, *([f"--use-file-for-fake-audio-capture={microphone}"] if microphone else [])]
-        self.loop = asyncio.new_event_loop()
+        # Not new_event_loop(): where trio-asyncio is imported, that gives a loop that needs trio.
+        self.loop = asyncio.SelectorEventLoop()
         self.thread = threading.Thread(target=self.loop.run_forever, name="playwright", daemon=True)
         self.thread.start()
         self.playwright, self.browser = self.run(self._launch())
