@@ -19,6 +19,7 @@ import trio
 from siperb_core.admission import Admission
 from siperb_core.calls import CallMedia, Calls
 from siperb_core.calls.media import new_session_id, new_ssrc
+from siperb_core.calls.policy import MediaPolicy
 from siperb_core.calls.record import CallRecord
 from siperb_core.defaults.devices import ConfiguredDevices
 from siperb_core.entries.contract import ConnectionNotReady, Credentials, Target
@@ -32,6 +33,7 @@ from siperb_core.operations import Operations
 from siperb_core.plugins import Plugins, load_plugins
 from siperb_core.routing import Explanation, Route
 from siperb_core.sdp import Bridge, BridgeSettings
+from siperb_core.sdp.crypto import new_keys
 from siperb_core.signalling import Signalling
 from siperb_core.sip import Flow, Message
 from siperb_core.sip.dialog import Leg
@@ -315,10 +317,10 @@ class Gateway:
         address = self.targets.address_on(flow) if self.config.gateway.external_address == "auto" else flow.sent_by
         return f"<sip:{token}@{address}{parameter}>"
 
-    def open_media(self, entry: Entry, call_id: str, client: Flow, peer: Flow) -> CallMedia | None:
+    def open_media(
+        self, entry: Entry, call_id: str, client: Flow, peer: Flow, policy: MediaPolicy
+    ) -> CallMedia | None:
         """Ports and a worker for a call between these flows."""
-        if entry.media == "passthrough" and peer.transport == "tls":
-            return None
         session = self.media.open(call_id)
         address, local = _host_of(client.sent_by), client.local[0]
         settings = BridgeSettings(
@@ -329,11 +331,13 @@ class Gateway:
             peer_ssrc=new_ssrc(),
             fingerprint=self.media.fingerprint,
             peer_codecs=entry.codecs,
-            codec_policy=entry.codec_policy,
-            transcodable=self.transcodable,
+            codec_policy=policy.codec_policy,
+            transcodable=self.transcodable if policy.transcodes else frozenset(),
             session_id=new_session_id(),
+            peer_keys=new_keys(secrets.token_bytes) if policy.srtp else (),
+            peer_events=entry.dtmf in ("auto", "rfc4733"),
         )
-        return CallMedia(Bridge(settings), session)
+        return CallMedia(Bridge(settings), session, policy=policy.why, dtmf=entry.dtmf)
 
     @property
     def transcodable(self) -> frozenset[tuple[str, str]]:

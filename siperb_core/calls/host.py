@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from siperb_core.calls.media import CallMedia
+    from siperb_core.calls.policy import MediaPolicy
     from siperb_core.calls.record import CallRecord
     from siperb_core.entries.contract import Credentials, Target
     from siperb_core.entries.model import Entry
@@ -50,8 +51,10 @@ class CallHost(Protocol):
     def contact(self, token: str, flow: Flow) -> str:
         """Our Contact on a flow: `<sip:TOKEN@host:port;transport=...>`."""
 
-    def open_media(self, entry: Entry, call_id: str, client: Flow, peer: Flow) -> CallMedia | None:
-        """Media for a call between these two flows; None when the entry lets SDP pass untouched.
+    def open_media(
+        self, entry: Entry, call_id: str, client: Flow, peer: Flow, policy: MediaPolicy
+    ) -> CallMedia | None:
+        """Media for a call between these two flows, whose SDP is not to pass untouched.
 
         Raises one of `siperb_core.calls.media.NO_MEDIA`.
         """

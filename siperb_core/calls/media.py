@@ -13,12 +13,15 @@ from typing import Any, Literal
 from siperb_core.media.messages import MediaEvent
 from siperb_core.media.pool import MediaSession, MediaUnavailableError
 from siperb_core.media.ports import PortsExhaustedError
-from siperb_core.sdp import Bridge, LegIdentity
+from siperb_core.sdp import Bridge, LegIdentity, describe
 from siperb_core.sip import Message
 
 Origin = Literal["client", "peer"]
 """Who wrote an SDP: the softphone, or the PBX."""
 
+
+DtmfWay = Literal["auto", "rfc4733", "info", "inband"]
+"""How the PBX of a connection gets digits."""
 
 NO_MEDIA = (MediaUnavailableError, PortsExhaustedError)
 """What opening a session or a branch may raise: no worker runs, or no port is free."""
@@ -38,8 +41,9 @@ _CAUSES = {
 class CallMedia:
     """The SDP of a bridged call, both ways."""
 
-    def __init__(self, bridge: Bridge, session: MediaSession) -> None:
+    def __init__(self, bridge: Bridge, session: MediaSession, *, policy: str = "", dtmf: DtmfWay = "auto") -> None:
         self.bridge = bridge
+        self.policy, self.dtmf = policy, dtmf
         self.session = session
         self.on_dead: Callable[[str], None] = lambda cause: None
         """Called with the cause, in plain words, when the call cannot go on."""
@@ -88,7 +92,7 @@ class CallMedia:
         return {
             **self.session.stats,
             "mode": bridge.mode,
-            "why": bridge.why,
+            "why": "; ".join(filter(None, (self.policy, bridge.why))),
             "client_codec": bridge.client_codec,
             "peer_codec": bridge.peer_codec,
         }
@@ -118,6 +122,19 @@ class CallMedia:
         self.diagnosis = f"{cause} ({event.detail})" if event.detail and event.detail != cause else cause
         if event.kind in _FATAL:
             self.on_dead(cause)
+
+
+def passed_through(why: str, offer: bytes) -> dict[str, Any]:
+    """The `media{...}` of a call whose SDP is not touched: nothing is known of its packets."""
+    offered = ", ".join(describe(offer))
+    return {
+        "mode": "passthrough",
+        "why": f"{why}; offered are {offered}" if offered else why,
+        "client_codec": "",
+        "peer_codec": "",
+        "client": None,
+        "peer": None,
+    }
 
 
 def _credentials() -> tuple[str, str]:

@@ -14,7 +14,8 @@ import structlog
 from siperb_core.calls.branch import Branch, Destinations
 from siperb_core.calls.call import Call, CallDirectory
 from siperb_core.calls.host import CallHost
-from siperb_core.calls.media import NO_MEDIA, Origin, is_sdp
+from siperb_core.calls.media import NO_MEDIA, Origin, is_sdp, passed_through
+from siperb_core.calls.policy import media_policy
 from siperb_core.calls.record import CallRecord
 from siperb_core.calls.usages import ACK_WITHIN, wants_no_subscription
 from siperb_core.entries.model import Entry
@@ -102,9 +103,19 @@ class CallSetup(Call):
             return True
         if self.media is not None:
             self.media.close()
+            self.media = None
             self._negotiations.clear()
         try:
-            self.media = self.host.open_media(self.entry, self.request.call_id, client, peer)
+            offer = self.request.body if self.direction == "inbound" else b""
+            policy = media_policy(self.entry, peer.transport, offer)
+            if policy.passthrough:
+                self.record.media = passed_through(policy.why, self.request.body if is_sdp(self.request) else b"")
+                return True
+            self.record.media = None
+            self.media = self.host.open_media(self.entry, self.request.call_id, client, peer, policy)
+        except SdpError as error:
+            self._refuse_sdp(error)
+            return False
         except NO_MEDIA as error:
             self._refuse_media(error)
             return False

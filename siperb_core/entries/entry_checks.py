@@ -34,6 +34,15 @@ def check_pattern(pattern: str, path: str, reader: Structurer) -> None:
         )
 
 
+def check_srtp(srtp: str, settings: object, path: str, reader: Structurer) -> None:
+    """SDES keys stand in the SDP as they are (RFC 4568): the signalling has to be TLS."""
+    transport = getattr(settings, "transport", "tls")
+    if srtp == "sdes" and transport != "tls":
+        reader.wrong(
+            f"{path}.srtp", f'"sdes" would send its keys in the clear over {transport}', 'set transport = "tls"'
+        )
+
+
 def check_rewriting(prefix: str, replace: Sequence[str], path: str, reader: Structurer) -> None:
     """`prefix` and `replace`."""
     if not _DIALLED.fullmatch(prefix) or len(prefix) > 64:

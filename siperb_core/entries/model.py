@@ -120,6 +120,8 @@ class Entry:
     failover: bool = False
     redirects: Literal["pass", "follow"] = "pass"
     media: Literal["auto", "passthrough", "relay", "transcode"] = "auto"
+    srtp: Literal["off", "sdes"] = "off"
+    dtmf: Literal["auto", "rfc4733", "info", "inband"] = "auto"
     codecs: tuple[str, ...] = ("G722", "PCMA", "PCMU")
     codec_policy: Literal["opus-first", "relay-first"] = "opus-first"
     version: int = 1  # of the settings, as written; the type migrates older ones

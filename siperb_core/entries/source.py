@@ -20,6 +20,7 @@ from siperb_core.entries.entry_checks import (
     check_pattern,
     check_rewriting,
     check_shadowing,
+    check_srtp,
     did_table,
     networks_and_names,
 )
@@ -107,6 +108,8 @@ class EntryKeys:
     failover: bool = False
     redirects: Literal["pass", "follow"] = "pass"
     media: Literal["auto", "passthrough", "relay", "transcode"] = "auto"
+    srtp: Literal["off", "sdes"] = "off"
+    dtmf: Literal["auto", "rfc4733", "info", "inband"] = "auto"
     codecs: tuple[str, ...] = ("G722", "PCMA", "PCMU")
     codec_policy: Literal["opus-first", "relay-first"] = "opus-first"
     version: int = attrs.field(default=1, validator=fields.between(1, 1000))
@@ -398,6 +401,7 @@ def _entry(path: str, item: object, reader: Structurer, types: Mapping[str, Conn
         settings = _settings(found, settings, values.get("version", 1), path, reader)
         if found.allow_from_required:
             check_allow_from(texts, networks, path, found, reader)
+        check_srtp(values.get("srtp", "off"), settings, path, reader)
     elif not isinstance(settings, Mapping):
         reader.wrong(f"{path}.settings", "is not a table", "begin it with [connection.settings]")
     if "name" not in values:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from siperb_core.sdp.plan import Codec
 
@@ -11,13 +11,34 @@ class Transcoder(Protocol):
     """One direction of one call. Keeps the codecs' state; touches no clock and no socket."""
 
     def transcode(self, payload: bytes) -> bytes:
-        """One packet's payload in, the other codec's payload of the same duration out. Raises ValueError on a payload that cannot be decoded."""
+        """One packet's payload in, the other codec's payload of the same duration out.
+
+        Raises ValueError on a payload that cannot be decoded.
+        """
 
     def conceal(self) -> bytes:
         """A payload that stands for one packet that was lost."""
 
     def close(self) -> None:
         """Give the codecs' memory back. Nothing may be called afterwards."""
+
+
+@runtime_checkable
+class ExpectsLoss(Protocol):
+    """A transcoder whose target codec can send more robustly (optional)."""
+
+    def expect_loss(self, percent: int) -> None:
+        """What the receiver reports as lost, in per cent; 0 is the cheap mode."""
+
+
+@runtime_checkable
+class Recovers(Protocol):
+    """A transcoder whose source codec may carry a packet's sound in the next one, too (forward error correction;
+    optional).
+    """
+
+    def recover(self, following: bytes) -> bytes:
+        """As `conceal`, for the one packet lost just before this one, which is transcoded next."""
 
 
 class TranscoderType(Protocol):

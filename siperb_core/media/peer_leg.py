@@ -1,19 +1,31 @@
-"""The PBX's leg in a worker: plain RTP on one socket, RTCP on the next, and who may be heard on them."""
+"""The PBX's leg in a worker: RTP on one socket, RTCP on the next, who may be heard on them, and SDES-SRTP where the
+plan has keys.
+"""
 
 from __future__ import annotations
 
 import ipaddress
 import socket
 import time
+from base64 import b64decode
 from collections.abc import Callable
 from typing import Final
+
+from pylibsrtp import Error as SrtpError
+from pylibsrtp import Policy, Session
 
 from siperb_core.media.client_leg import BATCH, MAX_DATAGRAM
 from siperb_core.media.ice import Address
 from siperb_core.rtp.packet import HEADER_SIZE
-from siperb_core.sdp.plan import PeerLeg
+from siperb_core.sdp.plan import PeerLeg, SrtpSuite
 
 PROOF_PACKETS: Final = 3  # from a host SDP does not name: packets of one source before it is believed
+_PROFILES: Final[dict[SrtpSuite, int]] = {
+    "AES_CM_128_HMAC_SHA1_80": Policy.SRTP_PROFILE_AES128_CM_SHA1_80,
+    "AES_CM_128_HMAC_SHA1_32": Policy.SRTP_PROFILE_AES128_CM_SHA1_32,
+    "AEAD_AES_128_GCM": Policy.SRTP_PROFILE_AEAD_AES_128_GCM,
+    "AEAD_AES_256_GCM": Policy.SRTP_PROFILE_AEAD_AES_256_GCM,
+}
 SETTLING: Final = 2.0  # seconds in which SDP's own address still takes precedence over a learned one
 
 
@@ -38,6 +50,10 @@ class PeerConnection:
         self.remote: Address | None = None  # where we send, None until it is known
         self.filtered = 0
         self.send_errors = 0
+        self.srtp_errors = 0
+        self._outbound: Session | None = None
+        self._inbound: Session | None = None
+        self._keys: list[tuple[SrtpSuite, str] | None] = [None, None]  # of the two, as in force
         self._rtcp_remote: Address | None = None
         self._locked = False
         self._learned_at = 0.0
@@ -49,6 +65,7 @@ class PeerConnection:
         """Take over the plan's addresses; a source that was learned is kept while SDP's address stays the same."""
         before = self.leg
         self.leg = leg
+        self._rekey(leg)
         if (
             before is not None
             and before.remote == leg.remote
@@ -60,6 +77,17 @@ class PeerConnection:
         self._rtcp_remote = _sendable(leg.remote_rtcp) or _above(self.remote)
         self._locked = not leg.symmetric
         self._claim, self._claims, self._learned_at = None, 0, 0.0
+
+    def _rekey(self, leg: PeerLeg) -> None:
+        """Take over keys that have changed; the others keep their roll-over counter (RFC 3711 section 3.3.1)."""
+        send = receive = None
+        if leg.srtp is not None:
+            send, receive = (leg.srtp.suite, leg.srtp.send), (leg.srtp.suite, leg.srtp.receive)
+        if send != self._keys[0]:
+            self._outbound = _session(send, Policy.SSRC_ANY_OUTBOUND)
+        if receive != self._keys[1]:
+            self._inbound = _session(receive, Policy.SSRC_ANY_INBOUND)
+        self._keys = [send, receive]
 
     def readable(self) -> None:
         """Take RTP that has come, up to a batch, without waiting."""
@@ -73,7 +101,15 @@ class PeerConnection:
             except OSError:  # the answer to an earlier sending: port unreachable
                 continue
             source = source[:2]
-            if (source != self.remote or not self._locked) and not self._admit(data, source, now):
+            known = source == self.remote and self._locked
+            if self._inbound is not None and (known or (self.leg is not None and self.leg.symmetric)):
+                # Before anything is learned from it: who has the key is the PBX, wherever it sends from.
+                try:
+                    data = self._inbound.unprotect(data)
+                except (SrtpError, ValueError):
+                    self.srtp_errors += 1
+                    continue
+            if not known and not self._admit(data, source, now):
                 self.filtered += 1
                 continue
             self._on_rtp(data, now)
@@ -89,10 +125,16 @@ class PeerConnection:
             except OSError:
                 continue
             known = {a[0] for a in (self.remote, self._rtcp_remote) if a is not None}
-            if source[0] in known:
-                self._on_rtcp(data, now)
-            else:
+            if source[0] not in known:
                 self.filtered += 1
+                continue
+            if self._inbound is not None:
+                try:
+                    data = self._inbound.unprotect_rtcp(data)
+                except (SrtpError, ValueError):
+                    self.srtp_errors += 1
+                    continue
+            self._on_rtcp(data, now)
 
     def _admit(self, data: bytes, source: Address, now: float) -> bool:
         """Decide on a packet whose source is not, or not yet, locked."""
@@ -128,22 +170,35 @@ class PeerConnection:
         """Send an RTP packet."""
         if self.remote is not None:
             try:
+                if self._outbound is not None:
+                    packet = self._outbound.protect(packet)
                 self.rtp.sendto(packet, self.remote)
-            except OSError:
+            except (OSError, SrtpError, ValueError):
                 self.send_errors += 1
 
     def send_rtcp(self, packet: bytes) -> None:
         """Send an RTCP packet."""
         if self._rtcp_remote is not None:
             try:
+                if self._outbound is not None:
+                    packet = self._outbound.protect_rtcp(packet)
                 self.rtcp.sendto(packet, self._rtcp_remote)
-            except OSError:
+            except (OSError, SrtpError, ValueError):
                 self.send_errors += 1
 
     def close(self) -> None:
         """Close both sockets."""
         self.rtp.close()
         self.rtcp.close()
+
+
+def _session(key: tuple[SrtpSuite, str] | None, kind: int) -> Session | None:
+    if key is None:
+        return None
+    policy = Policy(key=b64decode(key[1]), ssrc_type=kind, srtp_profile=_PROFILES[key[0]])
+    policy.allow_repeat_tx = True
+    policy.window_size = 1024
+    return Session(policy)
 
 
 def _sendable(address: Address | None) -> Address | None:

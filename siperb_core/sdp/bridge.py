@@ -11,11 +11,10 @@ from typing import Literal
 
 import attrs
 
-from siperb_core.sdp import client, peer
+from siperb_core.sdp import client, crypto, peer
 from siperb_core.sdp.agreement import agreed, agreed_event, answer_formats, event_for, stream_of, usable
 from siperb_core.sdp.codecs import (
     Format,
-    Numbers,
     codec_named,
     formats_of,
     formats_under,
@@ -26,8 +25,9 @@ from siperb_core.sdp.codecs import (
 )
 from siperb_core.sdp.description import SdpError, SessionDescription, bad, parse_sdp
 from siperb_core.sdp.direction import direction_of, narrow, reverse
+from siperb_core.sdp.legs import AgreedClient, AgreedPeer, answerers_role
 from siperb_core.sdp.pairing import Pairing
-from siperb_core.sdp.plan import ClientLeg, Direction, PeerLeg, SessionPlan, Stream
+from siperb_core.sdp.plan import Direction, SessionPlan
 from siperb_core.sdp.section import Line, Origin, find_audio, lines_of, ptime_of
 from siperb_core.sdp.settings import BridgeSettings, LegIdentity
 
@@ -35,38 +35,11 @@ __all__ = ["Bridge", "BridgeSettings", "LegIdentity"]
 
 
 @attrs.frozen
-class _Client:
-    """A softphone's leg as agreed."""
-
-    identity: LegIdentity
-    lines: tuple[Line, ...] = (Line("audio", client.PROTOCOL, "0", "0"),)
-    audio: int = 0
-    bundle: bool = True
-    numbers: Numbers = attrs.Factory(dict)
-    remote: client.ClientRemote | None = None
-    role: client.Role | None = None  # ours in DTLS; once chosen, for ever
-    controlling: bool = True
-    stream: Stream | None = None
-
-
-@attrs.frozen
-class _Peer:
-    """The PBX's leg as agreed."""
-
-    lines: tuple[Line, ...] = (Line("audio", peer.PROTOCOL, "0"),)
-    audio: int = 0
-    numbers: Numbers = attrs.Factory(dict)
-    rtp: tuple[str, int] | None = None
-    rtcp: tuple[str, int] | None = None
-    stream: Stream | None = None
-
-
-@attrs.frozen
 class _State:
     """What an offer that is refused goes back to (RFC 3264 section 4)."""
 
-    peer: _Peer | None = None
-    clients: Mapping[str, _Client] = attrs.Factory(dict)
+    peer: AgreedPeer | None = None
+    clients: Mapping[str, AgreedClient] = attrs.Factory(dict)
     active: str | None = None
     client_codec: str = ""
     peer_codec: str = ""
@@ -89,12 +62,12 @@ class _Offer:
 @attrs.frozen
 class _ClientOffer(_Offer):
     branch: str = attrs.field(kw_only=True)
-    leg: _Client = attrs.field(kw_only=True)  # as it will be once answered
+    leg: AgreedClient = attrs.field(kw_only=True)  # as it will be once answered
 
 
 @attrs.frozen
 class _PeerOffer(_Offer):
-    leg: _Peer = attrs.field(kw_only=True)  # as it will be once answered
+    leg: AgreedPeer = attrs.field(kw_only=True)  # as it will be once answered
 
 
 _TO_PEER = ""  # the key in _Offer.sent of what went to the PBX
@@ -130,16 +103,8 @@ class Bridge:
         state = self._state
         leg = state.peer
         return SessionPlan(
-            peer=None
-            if leg is None
-            else PeerLeg(
-                remote=leg.rtp,
-                remote_rtcp=leg.rtcp,
-                symmetric=self.settings.symmetric,
-                ssrc=self.settings.peer_ssrc,
-                stream=leg.stream,
-            ),
-            clients={branch: _client_leg(leg) for branch, leg in state.clients.items()},
+            peer=None if leg is None else leg.plan(self.settings),
+            clients={branch: leg.plan() for branch, leg in state.clients.items()},
             active=state.active,
         )
 
@@ -205,7 +170,7 @@ class Bridge:
         index = _client_audio(description, known)
         media = description.media[index]
         remote = client.read_client(description, media)
-        leg = known or _Client(self._identity(branch, identity), controlling=False)
+        leg = known or AgreedClient(self._identity(branch, identity), controlling=False)
         if leg.remote is not None and identity is not None and _generation(remote) != _generation(leg.remote):
             leg = attrs.evolve(
                 leg, identity=attrs.evolve(leg.identity, ufrag=identity.ufrag, password=identity.password)
@@ -218,17 +183,24 @@ class Bridge:
             bundle=bool(description.bundle_of(media)),
             numbers=numbers_with(leg.numbers, formats),
             remote=remote,
-            role=_answerers_role(leg.role, remote.setup),
+            role=answerers_role(leg.role, remote.setup),
             controlling=leg.controlling or remote.lite,  # roles outlive restarts (RFC 8445 section 6.1.1)
         )
         offered = self._pairing.peer_offer(tuple(usable(formats)), state.peer_codec)
         if not offered:
             raise self._no_common_codec("the phone offers", formats, self._bridged_clients())
-        other = state.peer or _Peer()
-        sent = numbered((*map(codec_named, offered), telephone_event(8000)), other.numbers)
+        other = state.peer or self._fresh_peer()
+        events = [telephone_event(8000)] if self.settings.peer_events else []
+        sent = numbered((*map(codec_named, offered), *events), other.numbers)
         direction, ptime = direction_of(description, media), ptime_of(media)
         text = peer.write_peer(
-            self.settings, lines=other.lines, audio=other.audio, formats=sent, direction=direction, ptime=ptime
+            self.settings,
+            lines=other.lines,
+            audio=other.audio,
+            formats=sent,
+            direction=direction,
+            ptime=ptime,
+            crypto=self.settings.peer_keys,
         )
         self._offer = _ClientOffer(sdp, state, formats, direction, ptime, {_TO_PEER: sent}, branch=branch, leg=leg)
         if known is None:
@@ -245,14 +217,17 @@ class Bridge:
         state, offer = self._state, self._offer
         fork = isinstance(offer, _PeerOffer) and offer.data == sdp and branch not in state.clients
         known = None if fork else self._may_offer(branch)
-        before = state.peer or _Peer()
-        index = find_audio(description, peer.PROTOCOLS, who="the PBX", wanted="plain RTP (RTP/AVP)", usual=before.audio)
+        before = state.peer or self._fresh_peer()
+        index = peer.peer_audio(self.settings, description, before.audio)
         media = description.media[index]
         remote = peer.read_peer(description, media)
         formats = formats_of(media, formats_under(before.numbers))
         offered = self._pairing.client_offer(self._peer_names(formats), state.client_codec)
         if not offered:
             raise self._no_common_codec("the PBX offers", formats, self._bridged_peers())
+        theirs, ours = (
+            crypto.chosen(remote.crypto, self.settings.peer_keys, "the PBX") if self._secure else (None, None)
+        )
         own = attrs.evolve(
             before,
             lines=lines_of(description),
@@ -260,8 +235,10 @@ class Bridge:
             numbers=numbers_with(before.numbers, formats),
             rtp=remote.rtp or before.rtp,
             rtcp=remote.rtcp or before.rtcp,
+            theirs=theirs,
+            ours=ours,
         )
-        leg = known or _Client(self._identity(branch, identity))
+        leg = known or AgreedClient(self._identity(branch, identity))
         codecs = [codec_named(name) for name in offered]
         clocks = dict.fromkeys((*(codec.clock for codec in codecs), 8000))
         sent = numbered((*codecs, *map(telephone_event, clocks)), leg.numbers)
@@ -293,7 +270,7 @@ class Bridge:
         offer, before = self._offer, self._state.peer
         if not isinstance(offer, _ClientOffer) or before is None:
             raise bad("an answer of the PBX to no offer")
-        index = find_audio(description, peer.PROTOCOLS, who="the PBX", wanted="plain RTP (RTP/AVP)", usual=before.audio)
+        index = peer.peer_audio(self.settings, description, before.audio)
         media = description.media[index]
         remote = peer.read_peer(description, media)
         sent = offer.sent[_TO_PEER]
@@ -316,11 +293,14 @@ class Bridge:
             ptime=ptime_of(media),
         )
         their_event, our_event = agreed_event(formats, sent, theirs.codec.clock)
+        keys = crypto.accepted(remote.crypto, self.settings.peer_keys, "the PBX") if self._secure else (None, None)
         own = attrs.evolve(
             before,
             numbers=numbers_with(before.numbers, sent),
             rtp=remote.rtp or before.rtp,
             rtcp=remote.rtcp or before.rtcp,
+            theirs=keys[0],
+            ours=keys[1],
             stream=stream_of(theirs, ours, their_event, our_event, reverse(direction), ptime_of(media)),
         )
         self._agree(offer, own, offer.branch, leg, tuple(known))
@@ -341,7 +321,7 @@ class Bridge:
         known = usable(offer.formats)
         chosen = known[self._pairing.peer_for(theirs.codec.name, self._peer_names(offer.formats))]
         direction = narrow(direction_of(description, media), reverse(offer.direction))
-        event = event_for(offer.formats, chosen.codec.clock)
+        event = event_for(offer.formats, chosen.codec.clock) if self.settings.peer_events else None
         own = attrs.evolve(offer.leg, stream=stream_of(chosen, chosen, event, event, direction, offer.ptime))
         text = peer.write_peer(
             self.settings,
@@ -350,6 +330,7 @@ class Bridge:
             formats=answer_formats(chosen, event),
             direction=direction,
             ptime=ptime_of(media),
+            crypto=() if own.ours is None else (own.ours,),
         )
         their_event, our_event = agreed_event(formats, sent, theirs.codec.clock)
         leg = attrs.evolve(
@@ -389,7 +370,7 @@ class Bridge:
 
     # --- inside
 
-    def _may_offer(self, branch: str) -> _Client | None:
+    def _may_offer(self, branch: str) -> AgreedClient | None:
         """The branch's leg, if it may take part in a new offer now."""
         if self.pending:
             raise SdpError("another offer is still unanswered", status=491)
@@ -405,7 +386,12 @@ class Bridge:
         return identity
 
     def _agree(
-        self, offer: _ClientOffer | _PeerOffer, own: _Peer, branch: str, leg: _Client, phone_has: Sequence[str]
+        self,
+        offer: _ClientOffer | _PeerOffer,
+        own: AgreedPeer,
+        branch: str,
+        leg: AgreedClient,
+        phone_has: Sequence[str],
     ) -> None:
         assert own.stream is not None
         assert leg.stream is not None
@@ -424,6 +410,13 @@ class Bridge:
     def _client_origin(self, branch: str) -> Origin:
         return self._client_origins.setdefault(branch, Origin(self.settings.session_id, self.settings.address))
 
+    @property
+    def _secure(self) -> bool:
+        return bool(self.settings.peer_keys)
+
+    def _fresh_peer(self) -> AgreedPeer:
+        return AgreedPeer(lines=(Line("audio", peer.SECURE_PROTOCOL if self._secure else peer.PROTOCOL, "0"),))
+
     def _peer_names(self, formats: Iterable[Format]) -> tuple[str, ...]:
         return tuple(name for name in usable(formats) if name in self.settings.peer_codecs)
 
@@ -440,7 +433,7 @@ class Bridge:
         )
 
 
-def _client_audio(description: SessionDescription, leg: _Client | None) -> int:
+def _client_audio(description: SessionDescription, leg: AgreedClient | None) -> int:
     return find_audio(
         description,
         client.PROTOCOLS,
@@ -450,34 +443,8 @@ def _client_audio(description: SessionDescription, leg: _Client | None) -> int:
     )
 
 
-def _client_leg(leg: _Client) -> ClientLeg:
-    remote = leg.remote or client.ClientRemote("", "", False, (), (), "")
-    return ClientLeg(
-        ufrag=leg.identity.ufrag,
-        password=leg.identity.password,
-        remote_ufrag=remote.ufrag,
-        remote_password=remote.password,
-        remote_candidates=remote.candidates,
-        remote_fingerprints=remote.fingerprints,
-        dtls=leg.role or "server",  # who offered actpass waits for the other's ClientHello (RFC 8842 section 5.2)
-        controlling=leg.controlling,
-        ssrc=leg.identity.ssrc,
-        stream=leg.stream,
-    )
-
-
 def _generation(remote: client.ClientRemote) -> tuple[str, str]:
     return remote.ufrag, remote.password
-
-
-def _answerers_role(role: client.Role | None, setup: str) -> client.Role:
-    """Our DTLS role as an answerer: active unless the phone wants to be (RFC 8842 section 5.3), and never changed."""
-    wanted: client.Role = "server" if setup == "active" else "client"
-    if role is None:
-        return wanted
-    if setup in ("active", "passive") and wanted != role:
-        raise SdpError(f"the phone's a=setup:{setup} would change the DTLS roles in a running session")
-    return role
 
 
 def _without(state: _State, branch: str) -> _State:

@@ -1,4 +1,4 @@
-"""The PBX's leg as text: plain RTP (RFC 3551), as a desk phone writes it and as PBXs answer it."""
+"""The PBX's leg as text: RTP (RFC 3551), plain or with SDES keys, as a desk phone writes it and as PBXs answer it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from typing import Final
 import attrs
 
 from siperb_core.sdp.codecs import Format
+from siperb_core.sdp.crypto import Crypto, read_crypto
 from siperb_core.sdp.description import Media, SdpError, SessionDescription, bad
 from siperb_core.sdp.direction import direction_of, narrow
 from siperb_core.sdp.plan import Direction
-from siperb_core.sdp.section import Line, codec_lines, rejected_line, version_of
+from siperb_core.sdp.section import Line, codec_lines, find_audio, rejected_line, version_of
 from siperb_core.sdp.settings import BridgeSettings
 
 PROTOCOL: Final = "RTP/AVP"
 PROTOCOLS: Final = frozenset({"RTP/AVP", "RTP/AVPF"})
+SECURE_PROTOCOL: Final = "RTP/SAVP"
+SECURE_PROTOCOLS: Final = frozenset({"RTP/SAVP", "RTP/SAVPF"})
 
 
 @attrs.frozen
@@ -26,6 +29,16 @@ class PeerRemote:
     rtp: tuple[str, int] | None
     rtcp: tuple[str, int] | None
     direction: Direction  # the PBX's
+    crypto: tuple[Crypto, ...] = ()
+
+
+def peer_audio(settings: BridgeSettings, description: SessionDescription, usual: int | None) -> int:
+    """The section that carries the call. Raises `SdpError` 488; plain and SDES never stand in for one another."""
+    if settings.peer_keys:
+        wanted, protocols = f"SDES-SRTP ({SECURE_PROTOCOL})", SECURE_PROTOCOLS
+    else:
+        wanted, protocols = f"plain RTP ({PROTOCOL})", PROTOCOLS
+    return find_audio(description, protocols, who="the PBX", wanted=wanted, usual=usual)
 
 
 def read_peer(description: SessionDescription, media: Media) -> PeerRemote:
@@ -39,9 +52,10 @@ def read_peer(description: SessionDescription, media: Media) -> PeerRemote:
         raise bad("no c= line")
     address = _address(text)
     direction = direction_of(description, media)
+    crypto = read_crypto(media)
     if address is None:
-        return PeerRemote(None, None, narrow(direction, "sendonly"))
-    return PeerRemote((address, media.port), _rtcp(media, address), direction)
+        return PeerRemote(None, None, narrow(direction, "sendonly"), crypto)
+    return PeerRemote((address, media.port), _rtcp(media, address), direction, crypto)
 
 
 def _address(text: str) -> str | None:
@@ -78,6 +92,7 @@ def write_peer(
     formats: Sequence[Format],
     direction: Direction,
     ptime: int,
+    crypto: Sequence[Crypto] = (),
 ) -> list[str]:
     """Everything after the o= line of a description for the PBX; every section but the audio one is refused."""
     text = ["s=-", f"c=IN IP{version_of(settings.peer_address)} {settings.peer_address}", "t=0 0"]
@@ -87,5 +102,6 @@ def write_peer(
             continue
         numbers = " ".join(str(entry.payload_type) for entry in formats)
         text += [f"m=audio {settings.peer_port} {line.proto} {numbers}", *codec_lines(formats)]
+        text += [f"a=crypto:{entry}" for entry in crypto]
         text += [f"a=ptime:{ptime}", f"a={direction}"]
     return text

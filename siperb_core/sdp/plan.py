@@ -11,6 +11,7 @@ from typing import Literal
 import attrs
 
 Direction = Literal["sendrecv", "sendonly", "recvonly", "inactive"]
+SrtpSuite = Literal["AES_CM_128_HMAC_SHA1_80", "AES_CM_128_HMAC_SHA1_32", "AEAD_AES_128_GCM", "AEAD_AES_256_GCM"]
 
 
 @attrs.frozen
@@ -62,14 +63,24 @@ class ClientLeg:
 
 
 @attrs.frozen
+class PeerKeys:
+    """SDES-SRTP (RFC 4568): master key and salt of each way, in base64."""
+
+    suite: SrtpSuite
+    send: str = attrs.field(repr=False)  # protects what we send
+    receive: str = attrs.field(repr=False)
+
+
+@attrs.frozen
 class PeerLeg:
-    """The PBX's leg: plain RTP, RTCP on the next port."""
+    """The PBX's leg: RTP, plain or with SDES keys, RTCP on the next port."""
 
     remote: tuple[str, int] | None  # None until the PBX's SDP is known
     remote_rtcp: tuple[str, int] | None
     symmetric: bool  # learn the source of the first packet and lock to it, instead of the SDP's address alone
     ssrc: int
     stream: Stream | None = None
+    srtp: PeerKeys | None = None  # None: plain RTP
 
 
 @attrs.frozen

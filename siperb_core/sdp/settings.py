@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import attrs
 
 from siperb_core.sdp.codecs import codec_named
+from siperb_core.sdp.crypto import Crypto
 from siperb_core.sdp.pairing import CodecPolicy
 
 
@@ -41,6 +42,8 @@ class BridgeSettings:
     )
     codec_policy: CodecPolicy = "opus-first"
     transcodable: frozenset[tuple[str, str]] = frozenset()  # (source, target) names, one pair for each direction
+    peer_keys: tuple[Crypto, ...] = ()  # the PBX's leg is SDES-SRTP with these, and nothing else; empty: plain RTP
+    peer_events: bool = True  # telephone-event may be used towards the PBX
     symmetric: bool = True  # learn the PBX's RTP source from its first packet
     extra_addresses: tuple[str, ...] = attrs.field(  # more IPs of the softphones' ports: one more candidate each
         default=(), validator=attrs.validators.deep_iterable(_is_address)

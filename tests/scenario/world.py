@@ -10,6 +10,7 @@ import attrs
 import trio
 
 from siperb_core.calls import CallMedia, Calls
+from siperb_core.calls.policy import MediaPolicy
 from siperb_core.calls.record import CallRecord
 from siperb_core.entries.contract import Claim, Credentials, OutboundCall, OutboundLeg, Refusal, Source, Target
 from siperb_core.entries.lifecycle import LoadedConnection
@@ -184,7 +185,9 @@ class World:
     def contact(self, token: str, flow: Flow) -> str:
         return f"<sip:{token}@{flow.sent_by}{'' if flow.transport == 'udp' else f';transport={flow.transport}'}>"
 
-    def open_media(self, entry: Entry, call_id: str, client: Flow, peer: Flow) -> CallMedia | None:
+    def open_media(
+        self, entry: Entry, call_id: str, client: Flow, peer: Flow, policy: MediaPolicy
+    ) -> CallMedia | None:
         return self.media(entry, call_id, client, peer)
 
     def save_dialog(self, token: str, data: dict[str, Any], then: Callable[[], None]) -> None:

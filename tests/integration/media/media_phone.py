@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import av
@@ -23,6 +24,8 @@ class Phone:
         self.packets: list[RtpPacket] = []
         self._changed = trio.Event()
         self.name, self.rate = _FFMPEG[codec]
+        self.protect: Callable[[bytes], bytes] = bytes
+        self.unprotect: Callable[[bytes], bytes] = bytes
 
     @classmethod
     async def create(cls, codec: str = "G722") -> Phone:
@@ -40,7 +43,7 @@ class Phone:
     async def listen(self) -> None:
         """Keep what comes."""
         while True:
-            self.packets.append(parse_rtp(await self.socket.recv(2048)))
+            self.packets.append(parse_rtp(self.unprotect(await self.socket.recv(2048))))
             self._changed.set()
             self._changed = trio.Event()
 
@@ -64,7 +67,7 @@ class Phone:
         for n, payload in enumerate(itertools.cycle(payloads)):
             await trio.sleep_until(start + n * 0.02)
             packet = RtpPacket(PAYLOAD_TYPES[self.codec], n & 0xFFFF, n * 160, 4711, payload)
-            await self.socket.sendto(build_rtp(packet), to)
+            await self.socket.sendto(self.protect(build_rtp(packet)), to)
 
     async def heard(self, count: int) -> None:
         """Wait until that many packets have come since now."""
