@@ -321,7 +321,9 @@ class Gateway:
         self, entry: Entry, call_id: str, client: Flow, peer: Flow, policy: MediaPolicy
     ) -> CallMedia | None:
         """Ports and a worker for a call between these flows."""
-        session = self.media.open(call_id)
+        session = self.media.open(
+            call_id, client_v6=":" in _host_of(client.sent_by), peer_v6=":" in _host_of(peer.sent_by)
+        )
         address, local = _host_of(client.sent_by), client.local[0]
         settings = BridgeSettings(
             address=address,

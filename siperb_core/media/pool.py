@@ -51,13 +51,16 @@ class MediaSession:
     about once a second.
     """
 
-    def __init__(self, pool: MediaPool, worker: _Worker, session_id: int, call_id: str, peer_port: int) -> None:
+    def __init__(
+        self, pool: MediaPool, worker: _Worker, session_id: int, call_id: str, peer_port: int, client_v6: bool
+    ) -> None:
         self.call_id, self.peer_port = call_id, peer_port
         self.on_event: Callable[[MediaEvent], None] | None = None
         self.stats: dict[str, Any] = _empty_stats()
         self.ended = False
         self.closed = trio.Event()
         self._pool, self._worker, self._id = pool, worker, session_id
+        self._client_v6 = client_v6
         self._ports: list[int] = [peer_port, peer_port + 1]
         self._branch_ports: dict[str, int] = {}
 
@@ -70,7 +73,7 @@ class MediaSession:
             raise ValueError(f"branch {branch!r} exists already")
         if self.ended:
             raise MediaUnavailableError("the session has ended")
-        sock, port = self._pool.ports.bind()
+        sock, port = self._pool.ports.bind(v6=self._client_v6)
         self._branch_ports[branch] = port
         self._ports.append(port)
         self._worker.say({"do": "branch", "session": self._id, "branch": branch}, (sock,))
@@ -282,15 +285,25 @@ class MediaPool:
         """The workers' process ids, for diagnostics."""
         return [w.process.pid for w in self._workers if w.alive]
 
-    def open(self, call_id: str, on_event: Callable[[MediaEvent], None] | None = None) -> MediaSession:
-        """Begin a session on the worker with the fewest. Raises MediaUnavailableError, PortsExhaustedError."""
+    def open(
+        self,
+        call_id: str,
+        on_event: Callable[[MediaEvent], None] | None = None,
+        *,
+        client_v6: bool = False,
+        peer_v6: bool = False,
+    ) -> MediaSession:
+        """Begin a session on the worker with the fewest, each leg over IPv4 or IPv6.
+
+        Raises MediaUnavailableError, PortsExhaustedError.
+        """
         alive = [w for w in self._workers if w.alive]
         if not alive:
             raise MediaUnavailableError("no media worker is running")
         worker = min(alive, key=lambda w: len(w.sessions))
-        rtp, rtcp, port = self.ports.bind_pair()
+        rtp, rtcp, port = self.ports.bind_pair(v6=peer_v6)
         session_id, self._next_id = self._next_id, self._next_id + 1
-        session = MediaSession(self, worker, session_id, call_id, port)
+        session = MediaSession(self, worker, session_id, call_id, port, client_v6)
         session.on_event = on_event
         worker.sessions[session_id] = session
         worker.say({"do": "open", "session": session_id}, (rtp, rtcp))

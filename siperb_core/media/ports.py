@@ -30,8 +30,10 @@ class PortRange:
     """
 
     def __init__(self, ports: range, bind_address: str = "0.0.0.0") -> None:
-        self._ports, self._address = ports, bind_address
-        self._family = socket.AF_INET6 if ":" in bind_address else socket.AF_INET
+        self._ports = ports
+        v6 = ":" in bind_address
+        # By family: a call over IPv6 finds its ports wherever the gateway is bound for IPv4, and the other way round.
+        self._addresses = {v6: bind_address, not v6: "0.0.0.0" if v6 else "::"}
         self._taken: set[int] = set()
         self._next = 0
 
@@ -40,15 +42,15 @@ class PortRange:
         """How many ports are in use."""
         return len(self._taken)
 
-    def bind(self) -> tuple[socket.socket, int]:
-        """Bind one socket. Raises PortsExhaustedError."""
+    def bind(self, *, v6: bool = False) -> tuple[socket.socket, int]:
+        """Bind one socket, for IPv6 or IPv4. Raises PortsExhaustedError."""
         for port in self._candidates():
-            if port not in self._taken and (bound := self._try(port)) is not None:
+            if port not in self._taken and (bound := self._try(port, v6)) is not None:
                 self._taken.add(port)
                 return bound, port
         raise PortsExhaustedError(f"all media ports from {self._ports[0]} to {self._ports[-1]} are taken")
 
-    def bind_pair(self) -> tuple[socket.socket, socket.socket, int]:
+    def bind_pair(self, *, v6: bool = False) -> tuple[socket.socket, socket.socket, int]:
         """Bind an even port for RTP and the odd one above it for RTCP (RFC 3550 section 11).
 
         Raises PortsExhaustedError.
@@ -56,8 +58,8 @@ class PortRange:
         for port in self._candidates():
             if port % 2 or port + 1 not in self._ports or port in self._taken or port + 1 in self._taken:
                 continue
-            rtp = self._try(port)
-            rtcp = self._try(port + 1) if rtp is not None else None
+            rtp = self._try(port, v6)
+            rtcp = self._try(port + 1, v6) if rtp is not None else None
             if rtp is not None and rtcp is not None:
                 self._taken.update((port, port + 1))
                 return rtp, rtcp, port
@@ -75,13 +77,16 @@ class PortRange:
         self._next = (start + 2) % count
         return [self._ports[(start + i) % count] for i in range(count)]
 
-    def _try(self, port: int) -> socket.socket | None:
-        sock = socket.socket(self._family, socket.SOCK_DGRAM)
+    def _try(self, port: int, v6: bool) -> socket.socket | None:
         try:
-            if self._family == socket.AF_INET6:
+            sock = socket.socket(socket.AF_INET6 if v6 else socket.AF_INET, socket.SOCK_DGRAM)
+        except OSError:  # a machine without IPv6
+            return None
+        try:
+            if v6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-            sock.bind((self._address, port))
+            sock.bind((self._addresses[v6], port))
         except OSError:
             sock.close()
             return None
