@@ -14,9 +14,10 @@ import structlog
 from siperb_core.calls import Calls
 from siperb_core.calls.record import dialled_number
 from siperb_core.entries import networks
-from siperb_core.entries.contract import Claim, Source
+from siperb_core.entries.contract import Authenticates, Claim, Credentials, Source
 from siperb_core.entries.lifecycle import LoadedConnection
 from siperb_core.entries.model import Device, Entry
+from siperb_core.guard import Guard
 from siperb_core.routing import Explanation
 from siperb_core.signalling import Signalling
 from siperb_core.sip import Flow, Message, ParseError, response_to
@@ -35,6 +36,7 @@ class AdmissionHost(Protocol):
 
     signalling: Signalling
     store: Store
+    guard: Guard
     draining: bool
 
     def loaded(self) -> list[LoadedConnection]:
@@ -48,6 +50,10 @@ class AdmissionHost(Protocol):
 
     def devices_of(self, entry: Entry, number: str) -> tuple[Device, ...]:
         """Who rings when this number is called through a connection."""
+
+    @property
+    def answers_strangers(self) -> bool:
+        """Whether who is on no list is told so; else nothing is."""
 
     def emergency_failed(self, number: str, user: str) -> None:
         """An emergency call of this user could be made through no connection."""
@@ -142,13 +148,12 @@ class Admission:
         source = Source(*flow.remote, flow.transport, flow)
         found = self._claimant(request, source)
         if found is None:
-            host.signalling.rejected["unclaimed"] += 1
-            log.info("request.unclaimed", source=source.host, method=request.method)
-            host.signalling.refuse(transaction, 403)
+            host.guard.stranger(source.host, request.method)
+            self._refuse_stranger(transaction, request, source)
             return
         connection, claim = found
         entry = connection.entry
-        if claim.authenticate is not None and not self._proven(transaction, request, claim):
+        if claim.authenticate is not None and not self._proven(transaction, request, claim.authenticate):
             return
         try:
             answer = connection.connection.answer(request, source)
@@ -178,26 +183,38 @@ class Admission:
                 return connection, claim
         return None
 
-    def _proven(self, transaction: ServerTransaction, request: Message, claim: Claim) -> bool:
-        """Check a PBX's digest answer, or challenge it."""
+    def _refuse_stranger(self, transaction: ServerTransaction, request: Message, source: Source) -> None:
+        """The same answer to everything nobody claims: where some PBX would be challenged everyone is, so that nobody
+        learns which names exist.
+        """
         host = self._host
-        credentials = claim.authenticate
-        assert credentials is not None
+        loaded = host.loaded()
+        listed = any(item.entry.allow_from and allowed(item.entry, source) for item in loaded)
+        if not listed and any(isinstance(item.type, Authenticates) and item.type.authenticates for item in loaded):
+            self._proven(transaction, request, None)
+        elif listed or host.answers_strangers:
+            host.signalling.refuse(transaction, 403)
+        else:
+            host.signalling.drop(transaction)
+
+    def _proven(self, transaction: ServerTransaction, request: Message, credentials: Credentials | None) -> bool:
+        """Check a PBX's digest answer, or challenge it; without credentials nothing is right."""
+        host = self._host
         now = host.now()
         stale = False
         for value in request.get_all("Authorization"):
             result = self._digest.verify(
                 value,
                 method=request.method,
-                secret_of=lambda name: credentials.password if name == credentials.username else None,
+                secret_of=lambda name: credentials.password if credentials and name == credentials.username else None,
                 now=now,
             )
             if result.ok:
+                host.guard.proved(transaction.flow, result.username)
                 return True
             stale = stale or result.stale
             if not result.stale:
-                source = transaction.flow.remote[0]
-                log.warning("auth.failed", source=source, user=result.username, reason=result.reason)
+                host.guard.failed(transaction.flow, result.username, result.reason)
         headers = [("WWW-Authenticate", value) for value in self._digest.challenge(now, stale=stale)]
         host.signalling.challenge(transaction, 401, headers)
         return False

@@ -28,14 +28,16 @@ from siperb_core.entries.memory import Memory
 from siperb_core.entries.model import Device, Entry, GatewayConfig, Listen, routes_of
 from siperb_core.entries.source import LoadResult, load
 from siperb_core.events import CallEvent, RegistrationEvent
+from siperb_core.guard import Guard
 from siperb_core.media.pool import MediaPool
 from siperb_core.operations import Operations
 from siperb_core.plugins import Plugins, load_plugins
 from siperb_core.routing import Explanation, Route
 from siperb_core.sdp import Bridge, BridgeSettings
 from siperb_core.sdp.crypto import new_keys
+from siperb_core.service_view import ServiceView
 from siperb_core.signalling import Signalling
-from siperb_core.sip import Flow, Message
+from siperb_core.sip import Flow, Message, ParseError
 from siperb_core.sip.dialog import Leg
 from siperb_core.sip.digest import DigestServer
 from siperb_core.sip.registrar import Registrar
@@ -187,9 +189,11 @@ class Gateway:
         # takes the topmost (section 2.4).
         digest = DigestServer(config.gateway.domain, self._secret, algorithms=("SHA-256", "MD5"))
         self.signalling = Signalling()
+        self.guard = Guard(self)
+        self.signalling.ignores = self.guard.ignores
         self.softphones = Softphones(self, digest, Registrar())
         self.calls = Calls(self)
-        # PBXs get MD5 alone: many stop at the first challenge whose algorithm they do not know, wherever it stands.
+        # PBXs get MD5 alone: SIPp fails at a first challenge whose algorithm it does not know, baresip 1.0 at any.
         pbx_digest = DigestServer(config.gateway.domain, self._secret, algorithms=("MD5",))
         self.signalling.user = Admission(self, self.softphones, self.calls, pbx_digest)
         self.resolver = Resolver(random.random)
@@ -317,9 +321,7 @@ class Gateway:
         address = self.targets.address_on(flow) if self.config.gateway.external_address == "auto" else flow.sent_by
         return f"<sip:{token}@{address}{parameter}>"
 
-    def open_media(
-        self, entry: Entry, call_id: str, client: Flow, peer: Flow, policy: MediaPolicy
-    ) -> CallMedia | None:
+    def open_media(self, entry: Entry, call_id: str, client: Flow, peer: Flow, policy: MediaPolicy) -> CallMedia | None:
         """Ports and a worker for a call between these flows."""
         session = self.media.open(
             call_id, client_v6=":" in _host_of(client.sent_by), peer_v6=":" in _host_of(peer.sent_by)
@@ -401,6 +403,20 @@ class Gateway:
         """Who rings when this number is called through a connection."""
         return self.config.devices_of(entry, number)
 
+    @property
+    def answers_strangers(self) -> bool:
+        """Whether who is on no list is told so."""
+        return self.config.gateway.strangers == "refuse"
+
+    def is_known(self, flow: Flow, request: Message) -> bool:
+        """Whether a request is a proven softphone's, or belongs to a dialog that is alive."""
+        if self.softphones.device_of(flow) is not None:
+            return True
+        try:
+            return bool(request.to_tag) and self.calls.find(request) is not None
+        except ParseError:
+            return False
+
     def emergency_failed(self, number: str, user: str) -> None:
         """Tell the administrator; taken back when a connection of the user's is loaded anew."""
         log.error("call.emergency_failed", number=number, user=user)
@@ -471,23 +487,6 @@ class Gateway:
     def random_token(self, octets: int = 12) -> str:
         """Random letters and digits."""
         return secrets.token_hex(octets)
-
-
-class ServiceView:
-    """The gateway as a plugin's service sees it (`siperb_core.services.GatewayView`)."""
-
-    def __init__(self, gateway: Gateway, plugin: str) -> None:
-        self._gateway = gateway
-        self._plugin = plugin
-
-    @property
-    def config(self) -> Any:
-        """The plugin's own table of the configuration file."""
-        return self._gateway.config.plugins.tables.get(self._plugin, {})
-
-    async def call(self, method: str, params: Any = None) -> Any:
-        """Ask as the control socket does."""
-        return await self._gateway.operations.call(method, params)
 
 
 def _host_of(sent_by: str) -> str:

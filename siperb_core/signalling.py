@@ -104,6 +104,8 @@ class Signalling:
         self.rejected: Counter[str] = Counter()
         self.ways: LargeWays | None = None
         """Ways for requests that are too large for UDP; None where there are none."""
+        self.ignores: Callable[[Message, Flow], bool] | None = None
+        """Says of a request that its source is not listened to: it is dropped without an answer."""
         self.tap: Callable[[Message, Flow, bool], None] | None = None
         """Sees every message with its flow; True for those that go out."""
 
@@ -116,8 +118,10 @@ class Signalling:
         except ParseError as error:
             self.rejected["unparsable"] += 1
             log.debug("sip.unparsable", source=flow.remote[0], reason=str(error))
-            if error.message is not None:
+            if error.message is not None and not (self.ignores and self.ignores(error.message, flow)):
                 self._answer_statelessly(error.message, error.status, error.reason, (), flow)
+            return
+        if self.ignores and message.is_request and self.ignores(message, flow):
             return
         verdict = validate(message)
         if verdict is not None and verdict.status == 483 and _ends_here(message):
@@ -180,6 +184,10 @@ class Signalling:
         self.challenge(
             transaction, status, [(name.replace("_", "-").title(), value) for name, value in headers.items()], reason
         )
+
+    def drop(self, transaction: ServerTransaction) -> None:
+        """Never answer a request, as if it had not come."""
+        self._perform(self._layer.drop(transaction))
 
     def challenge(
         self, transaction: ServerTransaction, status: int, headers: Sequence[tuple[str, str]], reason: str = ""

@@ -14,6 +14,7 @@ import structlog
 
 from siperb_core.entries.model import Device
 from siperb_core.events import RegistrationEvent
+from siperb_core.guard import Guard
 from siperb_core.signalling import Signalling
 from siperb_core.sip import Flow, Message
 from siperb_core.sip.digest import DigestServer
@@ -31,6 +32,7 @@ class SoftphoneHost(Protocol):
 
     signalling: Signalling
     store: Store
+    guard: Guard
 
     def device(self, name: str) -> Device | None:
         """The configured device of that name."""
@@ -82,12 +84,11 @@ class Softphones:
             result = self._digest.verify(value, method=request.method, secret_of=host.device_secret, now=now)
             device = host.device(result.username) if result.ok else None
             if device is not None:
+                host.guard.proved(transaction.flow, device.name)
                 return device
             stale = stale or result.stale
             if not result.stale:
-                log.warning(
-                    "auth.failed", source=transaction.flow.remote[0], user=result.username, reason=result.reason
-                )
+                host.guard.failed(transaction.flow, result.username, result.reason)
         headers = [(challenge, value) for value in self._digest.challenge(now, stale=stale)]
         host.signalling.challenge(transaction, status, headers)
         return None

@@ -51,9 +51,7 @@ class CallHost(Protocol):
     def contact(self, token: str, flow: Flow) -> str:
         """Our Contact on a flow: `<sip:TOKEN@host:port;transport=...>`."""
 
-    def open_media(
-        self, entry: Entry, call_id: str, client: Flow, peer: Flow, policy: MediaPolicy
-    ) -> CallMedia | None:
+    def open_media(self, entry: Entry, call_id: str, client: Flow, peer: Flow, policy: MediaPolicy) -> CallMedia | None:
         """Media for a call between these two flows, whose SDP is not to pass untouched.
 
         Raises one of `siperb_core.calls.media.NO_MEDIA`.

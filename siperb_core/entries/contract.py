@@ -240,6 +240,15 @@ class ConnectionType(Protocol):
 
 
 @runtime_checkable
+class Authenticates(Protocol):
+    """A connection type whose claims may ask for credentials says so: then everyone whom no connection claims is asked
+    for credentials as well, and nobody can find out which usernames exist.
+    """
+
+    authenticates: ClassVar[bool]
+
+
+@runtime_checkable
 class GeneratesSettings(Protocol):
     """A connection type may give these two as well: then `siperb connection add` asks for less and shows more."""
 

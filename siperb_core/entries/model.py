@@ -53,6 +53,7 @@ class GatewaySettings:
     drain_seconds: float = 30
     external_address: str = "auto"  # an address, or "auto" for that of the outgoing interface
     emergency: tuple[str, ...] = ()  # numbers that are tried through every connection
+    strangers: Literal["refuse", "drop"] = "refuse"  # whether who is on no list gets an answer
 
 
 @attrs.frozen

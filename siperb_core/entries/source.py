@@ -62,6 +62,7 @@ class _Gateway:
     drain_seconds: float = attrs.field(default=30, validator=fields.between(0, 86400, "seconds"))
     external_address: str = "auto"
     emergency: tuple[str, ...] = ()
+    strangers: Literal["refuse", "drop"] = "refuse"
 
 
 @attrs.frozen
@@ -207,7 +208,9 @@ def _gateway(data: object, reader: Structurer) -> GatewaySettings | None:
             )
             return None
     check_emergency(raw.emergency, reader)
-    return GatewaySettings(raw.domain, raw.data_dir, raw.drain_seconds, raw.external_address, raw.emergency)
+    return GatewaySettings(
+        raw.domain, raw.data_dir, raw.drain_seconds, raw.external_address, raw.emergency, raw.strangers
+    )
 
 
 def _tables(data: object, path: str, most: int, reader: Structurer) -> list[Any]:

@@ -246,6 +246,11 @@ class ServerTransaction(Transaction):
         self.original: tuple[Any, ...] | None = None
         """The layer's: by what copies of this request are known that come by other paths (section 8.2.2.2)."""
 
+    def abandon(self, out: list[Effect]) -> None:
+        """Enter Terminated without a response. For the layer only."""
+        self.final = True
+        self._end(out)
+
     def _send(self, message: Message, out: list[Effect]) -> None:
         self.response = message
         out.append(Send(self.flow, message, self))

@@ -239,6 +239,12 @@ class TransactionLayer:
         transaction.handle(response_event(message.status), message, now, out)
         return out
 
+    def drop(self, transaction: ServerTransaction) -> list[Effect]:
+        """End a server transaction without a response: its request gets no answer, not even a 100."""
+        out: list[Effect] = []
+        transaction.abandon(out)
+        return out
+
     def cancel(self, transaction: ClientTransaction, now: float, *, reason: str = "") -> list[Effect]:
         """Give up an INVITE: CANCEL, with `reason` as its Reason header, at once or at the first provisional response.
 

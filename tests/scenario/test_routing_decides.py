@@ -37,6 +37,8 @@ class Exchange(World):
     """A gateway with these entries; each PBX is a flow of its own."""
 
     draining = False
+    answers_strangers = True
+    guard: Any = None
 
     def __init__(
         self, entries: list[Entry], down: frozenset[str] = frozenset(), emergency: tuple[str, ...] = ()

@@ -120,6 +120,7 @@ class InboundRegistration:
     version: ClassVar[int] = 1
     config_class: ClassVar[type[Any]] = InboundSettings
     allow_from_required: ClassVar[bool] = False
+    authenticates: ClassVar[bool] = True
 
     def unique_id(self, config: InboundSettings) -> str | None:
         """A username belongs to one PBX."""
