@@ -20,11 +20,8 @@ from typing import Any
 
 import trio
 
-from siperb_core.calls import CallMedia
-from siperb_core.entries.model import Entry
 from siperb_core.gateway import Gateway
 from siperb_core.log import configure_log, write_in_batches
-from siperb_core.sip import Flow
 from siperb_core.transport.contract import Receiver
 from siperb_core.transport.udp import SOCKET_BUFFER, UdpFlow, UdpListener
 
@@ -64,9 +61,8 @@ async def listen_to_phones(receiver: Receiver, *, task_status: trio.TaskStatus[i
 class PassthroughGateway(Gateway):
     """A gateway that carries signalling alone."""
 
-    def open_media(self, entry: Entry, call_id: str, client: Flow, peer: Flow) -> CallMedia | None:
-        """No media session: SDP passes untouched."""
-        return None
+    def open_media(self, *arguments: object) -> None:
+        """No media session, whatever the connection's policy says: SDP passes untouched."""
 
 
 async def main(config: Path, *, media: bool) -> None:
