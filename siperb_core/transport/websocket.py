@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import socket
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,8 @@ PING_SECONDS = 25.0
 nothing.
 """
 PONG_SECONDS = 20.0
+ANSWER_SECONDS = 10.0
+"""As PONG_SECONDS, for a client that is owed a message: a call must not ring for long at one that is gone."""
 SWEEP_SECONDS = 5.0
 
 _BLANK = b" \r\n\t\0"
@@ -54,7 +57,7 @@ log = structlog.get_logger(__name__)
 class WebSocketFlow(Connection):
     """One softphone's WebSocket. A flow is equal to itself alone."""
 
-    __slots__ = ("_asked", "_budget", "_closing", "_frames", "_listener", "_refilled", "local", "remote")
+    __slots__ = ("_asked", "_budget", "_closing", "_frames", "_listener", "_refilled", "_sent", "local", "remote")
 
     reliable = True
 
@@ -65,7 +68,8 @@ class WebSocketFlow(Connection):
         self.local: tuple[str, int] = sock.getsockname()[:2]
         self._frames: FrameReader | None = None  # None until the handshake is done
         self._closing = False
-        self._asked = False
+        self._asked = -math.inf  # when it was last pinged
+        self._sent = -math.inf  # when the first message went out that nothing was heard after
         self._budget = MESSAGES_BURST
         self._refilled = self.heard
 
@@ -91,6 +95,8 @@ class WebSocketFlow(Connection):
                 errno.EPIPE, "the WebSocket is closing" if self._closing else "the WebSocket is not open"
             )
         self.write(message_frame(data))
+        if self._sent < self.heard:
+            self._sent = trio.current_time()
 
     async def open(self) -> bool:
         """Do the handshakes; False where the client was refused or gave up. Raises OSError, trio.TooSlowError."""
@@ -138,7 +144,6 @@ class WebSocketFlow(Connection):
                 await self.linger()
                 return error.reason
             data = await self.read()
-            self._asked = False
             if not data:
                 return "connection lost"
             frames.feed(data)
@@ -175,12 +180,14 @@ class WebSocketFlow(Connection):
         if self._frames is None:
             return
         silent = now - self.heard
-        if silent >= PING_SECONDS + PONG_SECONDS and self._asked:
+        unanswered = now - self._sent if self._sent >= self.heard else 0.0
+        if self._asked <= self.heard:
+            if silent >= PING_SECONDS or unanswered >= SWEEP_SECONDS:
+                self._asked = now
+                with contextlib.suppress(OSError):
+                    self.write(frame(PING, b""))
+        elif now - self._asked >= (ANSWER_SECONDS if unanswered else PONG_SECONDS):
             self.end("no answer to a ping")
-        elif silent >= PING_SECONDS and not self._asked:
-            self._asked = True
-            with contextlib.suppress(OSError):
-                self.write(frame(PING, b""))
 
 
 class WebSocketListener:

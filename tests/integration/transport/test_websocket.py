@@ -303,6 +303,29 @@ async def test_a_silent_client_is_pinged_and_a_dead_one_noticed(
         assert reason == "no answer to a ping"
 
 
+async def test_one_that_is_owed_a_message_is_noticed_sooner(
+    inbox: Inbox, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with listening(WS, inbox) as listener, raw_phone(listener) as stream:
+        await stream.send_all(frame(MESSAGE))
+        _, flow = await inbox.message()
+        for _ in range(2):
+            await trio.sleep(1)
+            flow.send(MESSAGE)
+            start = trio.current_time()
+            assert await stream.receive_some(len(MESSAGE) + 100) != b"\x89\x00"
+            # Whoever is there answers the ping, and has time for the message itself.
+            assert await stream.receive_some(100) == b"\x89\x00"
+            assert trio.current_time() - start <= 10
+            await stream.send_all(frame(b"", opcode=10))
+            await trio.testing.wait_all_tasks_blocked()
+        flow.send(MESSAGE)
+        while await stream.receive_some(1000):
+            pass
+        assert (await inbox.end())[1] == "no answer to a ping"
+        assert trio.current_time() - start <= 40
+
+
 async def test_stopping_the_listener_says_goodbye(inbox: Inbox) -> None:
     async with AsyncExitStack() as stack:
         async with listening(WS, inbox) as listener:
