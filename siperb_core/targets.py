@@ -85,9 +85,12 @@ class Targets:
     # ---- destinations
 
     def at_once(self, target: Target) -> Ways | None:
-        """The ways to a target that need not be looked up: an open flow, or an address; None for all others."""
+        """The ways to a target that need not be looked up: an open flow, or an address; None for all others.
+
+        A flow that has ended is as good as none: then host and port count.
+        """
         flow = target.flow
-        if flow is not None:
+        if flow is not None and not ended(flow):
             _remember(self._peers, flow.remote[0], None)
             return Ways([lambda: flow])
         if not is_address(target.host) or self._listener(target.transport, target.host) is None:

@@ -43,7 +43,7 @@ class ConnectionConfigError(Exception):
 
 @attrs.frozen
 class Target:
-    """Where to send: a name (RFC 3263 applies where `port` is None), an address, or an open flow, which wins.
+    """Where to send: a name (RFC 3263 applies where `port` is None), an address, or a flow, which wins while it lasts.
 
     `ca` (a file of trusted certificates, empty for the system's) and `verify` matter to TLS alone; the certificate
     has to be for `host`.

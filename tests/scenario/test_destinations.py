@@ -213,3 +213,20 @@ async def test_who_called_us_from_elsewhere_cannot_have_our_password_tried(world
     bye = stranger.flow.next_of("BYE")
     stranger.respond(bye, 401, ("WWW-Authenticate", 'Digest realm="pbx", nonce="n1", algorithm=MD5, qop="auth"'))
     assert not stranger.flow.sent
+
+
+async def test_softphones_that_are_gone_do_not_hold_up_the_one_that_is_there(
+    world: World, autojump_clock: trio.testing.MockClock
+) -> None:
+    pbx = EndPoint(world, FakeFlow("udp", ("192.0.2.99", 5060)), "pbx")
+    dead, deaf, there = (EndPoint(world, FakeFlow("ws", ("198.51.100.7", port)), f"p{port}") for port in (1, 2, 3))
+    dead.flow.dead = True
+    for phone in (dead, deaf, there):
+        world.bind(phone.tag, phone.flow)
+    pbx.invite("200")
+    assert deaf.flow.next_of("INVITE")
+    there.respond(there.flow.next_of("INVITE"), 486)
+    await trio.sleep(20)
+    world.signalling.closed(deaf.flow, "no answer to a ping")
+    assert pbx.flow.next_of(486)
+    assert not world.calls.active()

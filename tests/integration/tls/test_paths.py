@@ -9,12 +9,13 @@ import pytest
 import trio
 
 from siperb_core.sip import Message
-from siperb_core.testing.gateway import open_gateway
+from siperb_core.testing.gateway import address, open_gateway
 from siperb_core.testing.pbx import PbxSettings, open_pbx
+from siperb_core.testing.user_agent import Credentials
 from siperb_core.transport.stream import StreamFlow
 
 from .authority import Authority
-from .peers import ACCOUNTS, REGISTRATION, TRUNK, calls_out, head, phone_of, rings_in, settings, status
+from .peers import ACCOUNTS, INBOUND, REGISTRATION, TRUNK, calls_out, head, phone_of, rings_in, settings, status
 from .relay import relay_to
 
 
@@ -107,3 +108,22 @@ async def test_the_next_server_takes_the_registration_and_the_call(tmp_path: Pat
                     assert len(registers(pbx.agent.received_messages)) == 2
                     await calls_out(phone, pbx)
                     await rings_in(phone, pbx, "200")
+
+
+async def test_a_pbx_whose_own_connection_is_gone_is_called_at_its_contact(tmp_path: Path) -> None:
+    async with (
+        open_pbx(PbxSettings(transports=("tcp",))) as pbx,
+        open_gateway(tmp_path, INBOUND, head=head(tmp_path)) as gateway,
+        phone_of(gateway) as phone,
+    ):
+        with trio.fail_after(60):
+            credentials = Credentials("branch", "branch-secret-0123456789")
+            registration = await pbx.register(address(gateway, "tcp"), credentials, domain=gateway.domain)
+            assert registration.status == 200
+            await calls_out(phone, pbx)
+            used = pbx.calls[-1].source
+            assert isinstance(used, StreamFlow)
+            used.end("the PBX closes it")
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            await calls_out(phone, pbx)
+            assert pbx.calls[-1].source is not used

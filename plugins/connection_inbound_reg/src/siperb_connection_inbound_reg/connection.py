@@ -68,6 +68,9 @@ class LiveRegistrar:
         contact = parse_uri(binding.contact)
         domain = self._ctx.domain
         host, port, transport = source
+        if transport != "udp":
+            # Nobody listens on the port a connection came from: once it is gone the contact is all there is.
+            host, port = contact.host, contact.port
         return OutboundLeg(
             target=Target(host, port, _transport(transport), flow=binding.flow),
             request_uri=str(contact.with_(user=escape_user(call.number), password=None, headers=())),
