@@ -30,6 +30,9 @@ log = structlog.get_logger()
 
 ALLOW = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, UPDATE, PRACK, MESSAGE, REFER, SUBSCRIBE, NOTIFY, PUBLISH, REGISTER"
 
+SUPPORTED = ("outbound", "path")
+"""Extensions the gateway itself has a part in; all others pass."""
+
 
 class AdmissionHost(Protocol):
     """What admission needs of the gateway around it."""
@@ -224,7 +227,11 @@ class Admission:
         if request.method != "OPTIONS":
             self._host.signalling.refuse(transaction, 405 if request.method != "INVITE" else 404, allow=ALLOW)
             return
-        headers = [("Allow", ALLOW), ("Accept", "application/sdp"), ("Supported", "outbound, path")]
+        unknown = [tag for tag in request.values("Require") if tag.lower() not in SUPPORTED]
+        if unknown:  # section 8.2.2.3: of others' requests this is for their addressee to judge
+            self._host.signalling.refuse(transaction, 420, unsupported=", ".join(unknown))
+            return
+        headers = [("Allow", ALLOW), ("Accept", "application/sdp"), ("Supported", ", ".join(SUPPORTED))]
         response = response_to(request, 200, "OK", to_tag=secrets.token_hex(5), headers=headers)
         self._host.signalling.respond(transaction, response)
 
