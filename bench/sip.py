@@ -58,7 +58,7 @@ def websocket_load(work: Path, count: int, *, what: str, kamailio: bool = False,
         else:
             proxy = stack.enter_context(peers.gateway(work, devices=PHONES, pbx=pbx, media=media))
         rate = MEDIA_RATE if media else RATE
-        job = {"port": proxy["ws"], "phones": PHONES, "count": count, "rate": rate}
+        job = {"port": proxy["ws"], "phones": PHONES, "count": count, "rate": rate, "media": media}
         load = stack.enter_context(peers.load(work, what=what, **job))
         load.hear()
         before = peers.cpu_seconds(proxy["pid"], children=kamailio)

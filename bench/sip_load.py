@@ -1,9 +1,9 @@
 """Softphones on WebSockets as a load, in a process of its own, for the signalling benchmarks (bench/sip.py).
 
 python bench/sip_load.py JOB, a JSON object: `what` (`calls`, `registers` or `idle`), `host`, `port`, `tls`, `domain`,
-`number`, `phones`, `warm`, `count`, `rate`. The phones are named `phone-0`, `phone-1`, ... and have the password
-`secret`. Jobs of a `rate` are open loops: so many a second, whatever becomes of them. Talks to the caller in JSON
-lines; waits for a line on stdin before what is measured begins and, at the end, before it hangs up.
+`number`, `media`, `phones`, `warm`, `count`, `rate`. The phones are named `phone-0`, `phone-1`, ... and have the
+password `secret`. Jobs of a `rate` are open loops: so many a second, whatever becomes of them. Talks to the caller in
+JSON lines; waits for a line on stdin before what is measured begins and, at the end, before it hangs up.
 """
 
 from __future__ import annotations
@@ -65,6 +65,19 @@ a=rtpmap:110 telephone-event/48000
 a=rtpmap:126 telephone-event/8000
 a=ssrc:2231627014 cname:4TOk42mSjXCkVIa6
 """.replace("\n", "\r\n")
+
+PLAIN_OFFER = """\
+v=0
+o=- 4611731400430051336 2 IN IP4 127.0.0.1
+s=-
+c=IN IP4 127.0.0.1
+t=0 0
+m=audio 9 RTP/AVP 8 101
+a=rtpmap:8 PCMA/8000
+a=rtpmap:101 telephone-event/8000
+a=fmtp:101 0-15
+""".replace("\n", "\r\n")
+"""For calls whose SDP passes as it is: with a browser's the INVITE would be too long for UDP (RFC 3261 18.1.1)."""
 
 COMMON = """\
 Max-Forwards: 70\r
@@ -178,6 +191,7 @@ class Caller:
 
     def __init__(self, job: dict[str, Any], phones: list[Phone]) -> None:
         self.uri = f"sip:{job['number']}@{job['domain']}"
+        self.offer = OFFER if job.get("media") else PLAIN_OFFER
         self.phones = phones
         self.calls: dict[str, list[str]] = {}  # Call-ID -> what ACK and BYE repeat
         self.hangups: deque[tuple[float, Phone, str]] = deque()
@@ -192,7 +206,8 @@ class Caller:
         text = f"INVITE {self.uri} SIP/2.0\r\nVia: {phone.via};branch=z9hG4bK{call_id}\r\n"
         text += COMMON.format(name=phone.name, domain=phone.domain, tag=call_id[:8], call_id=call_id)
         text += f"To: <{self.uri}>\r\nCSeq: 1 INVITE\r\nContact: <sip:{phone.name}@{phone.host};transport=ws>\r\n"
-        phone.send(f"{text}Content-Type: application/sdp\r\nContent-Length: {len(OFFER)}\r\n\r\n{OFFER}")
+        offer = self.offer
+        phone.send(f"{text}Content-Type: application/sdp\r\nContent-Length: {len(offer)}\r\n\r\n{offer}")
 
     def heard(self, phone: Phone, message: str) -> None:
         """A response to INVITE or BYE."""

@@ -249,7 +249,7 @@ class Load:
 @contextmanager
 def load(work: Path, **job: Any) -> Iterator[Load]:
     """Softphones on WebSockets."""
-    job = {"host": HOST, "domain": DOMAIN, "number": NUMBER, "tls": False, "warm": 100} | job
+    job = {"host": HOST, "domain": DOMAIN, "number": NUMBER, "tls": False, "media": False, "warm": 100} | job
     log = work / "load.log"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with ExitStack() as stack:
