@@ -26,6 +26,7 @@ for _path in (
     "siperb_core.cli.configuration:plugins",
     "siperb_core.cli.running:reload",
     "siperb_core.cli.diagnostics:diagnostics",
+    "siperb_core.cli.doctor:doctor",
 ):
     app.command(_path, name=_path.partition(":")[2])
 

@@ -66,6 +66,8 @@ class PbxMedia:
     def __init__(self, nursery: trio.Nursery, negotiation: PbxNegotiation, address: str, ports: range | None) -> None:
         self.ear = Ear()
         self.packets_out = self.rtcp_in = 0
+        self.last_rtcp = b""
+        """The last RTCP datagram that came in."""
         self.agreed: Agreed | None = None
         """What the last offer and answer came to."""
         self._nursery = nursery
@@ -228,7 +230,8 @@ class PbxMedia:
         while True:
             await trio.lowlevel.wait_readable(self._rtcp)
             try:
-                while self._rtcp.recv(2048):
+                while data := self._rtcp.recv(2048):
+                    self.last_rtcp = data
                     self.rtcp_in += 1
             except OSError:
                 continue

@@ -1,0 +1,165 @@
+"""The whole examination: this machine, then every connection, several at a time, in the order of the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import trio
+
+from siperb_core.doctor import machine, peer
+from siperb_core.doctor.calling import check_call
+from siperb_core.doctor.finding import Finding, Notes
+from siperb_core.doctor.our_end import OurEnd, open_our_end
+from siperb_core.entries.contract import ConnectionNotReady
+from siperb_core.entries.lifecycle import Entries
+from siperb_core.entries.model import Entry, GatewayConfig
+from siperb_core.entries.peer import PeerSettings
+from siperb_core.entries.source import LoadResult
+from siperb_core.plugins import Plugins
+from siperb_core.transport.resolver import Resolver
+
+AT_A_TIME = 8
+"""Connections that are looked at side by side."""
+
+
+@attrs.frozen
+class Running:
+    """What a running gateway has said of itself, by its control methods."""
+
+    status: Mapping[str, Any]
+    connections: tuple[Mapping[str, Any], ...] = ()
+    issues: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def listening(self) -> list[str]:
+        """`transport address:port` of each listener."""
+        return [f"{item['transport']} {item['address']}" for item in self.status.get("listeners", ())]
+
+
+@attrs.frozen
+class Examination:
+    """What is looked at: a configuration, and the gateway that runs with it, if one does."""
+
+    result: LoadResult
+    config: GatewayConfig
+    path: Path
+    plugins: Plugins
+    running: Running | None = None
+    resolver: Resolver | None = None
+
+    async def examine(self, connection: str | None = None, number: str | None = None) -> list[Finding]:
+        """Look at everything, or at this machine and one connection; `number` is called over each.
+
+        Raises OSError where not even a socket can be had.
+        """
+        async with open_our_end(self.config, self.plugins, resolver=self.resolver) as end:
+            here = Notes()
+            await trio.to_thread.run_sync(self._machine, here, end.now())
+            entries = Entries(self.plugins.connection_types, end)
+            wanted = [entry for entry in self.config.connections if connection in (None, entry.name)]
+            notes = [Notes(entry.name) for entry in wanted]
+            limit = trio.CapacityLimiter(AT_A_TIME)
+
+            async def one(note: Notes, entry: Entry) -> None:
+                async with limit:
+                    await self._connection(note, end, entries, entry, number)
+
+            async with trio.open_nursery() as nursery:
+                for note, entry in zip(notes, wanted, strict=True):
+                    nursery.start_soon(one, note, entry)
+        return [finding for note in (here, *notes) for finding in note.findings]
+
+    def _machine(self, notes: Notes, now: float) -> None:
+        running = self.running
+        machine.check_configuration(notes, self.result)
+        if running is None:
+            notes.skipped(
+                "gateway", "none is running with this configuration: states and issues are unknown", "siperb run"
+            )
+        else:
+            notes.ok("gateway", f"version {running.status.get('version')} is running")
+        machine.check_files(notes, self.config, self.path)
+        machine.check_ports(notes, self.config, None if running is None else running.listening)
+        machine.check_certificates(notes, self.config, now)
+        machine.check_plugins(notes, self.plugins.infos)
+        machine.check_issues(notes, () if running is None else running.issues, "")
+
+    async def _connection(self, notes: Notes, end: OurEnd, entries: Entries, entry: Entry, number: str | None) -> None:
+        if not self._settings(notes, entry):
+            return
+        self._state(notes, entry)
+        settings = entry.settings
+        if isinstance(settings, PeerSettings):
+            await self._peer(notes, end, entries, entry, settings, number)
+        else:
+            if entry.type != "inbound_registration":
+                await peer.check_authentication(notes, end, entries, entry)
+            if number is not None:
+                text = "the way to this PBX is the one it has opened to the running gateway"
+                notes.skipped("call", text, "call from a softphone: siperb show calls has the counters")
+        machine.check_issues(notes, () if self.running is None else self.running.issues, entry.name)
+
+    def _settings(self, notes: Notes, entry: Entry) -> bool:
+        """Whether there is anything to look at."""
+        problems = [problem for problem in self.result.problems if problem.connection == entry.name]
+        for problem in problems:
+            notes.wrong("configuration", f"{problem.path}: {problem.wrong}", problem.mend)
+        if not problems and not entry.enabled:
+            notes.skipped("state", "is disabled", f"siperb connection enable {entry.name}")
+        return not problems and entry.enabled
+
+    def _state(self, notes: Notes, entry: Entry) -> None:
+        """What the running gateway has of this connection."""
+        rows: Iterable[Mapping[str, Any]] = () if self.running is None else self.running.connections
+        row = next((row for row in rows if row.get("name") == entry.name), None)
+        if self.running is None:
+            notes.skipped("state", "only a running gateway knows it", "siperb run")
+        elif row is None:
+            notes.wrong("state", "the running gateway does not know this connection", "siperb reload")
+        elif row.get("state") != "loaded":
+            why = f": {row['reason']}" if row.get("reason") else ""
+            notes.wrong("state", f"{row.get('state')}{why}", f"see below; then siperb connection reload {entry.name}")
+        else:
+            self._registration(notes, row)
+
+    def _registration(self, notes: Notes, row: Mapping[str, Any]) -> None:
+        registration = row.get("registration")
+        state = registration.get("state") if isinstance(registration, Mapping) else None
+        if state in (None, "registered"):
+            notes.ok("state", "loaded" if state is None else "loaded, registered")
+        else:
+            mend = "let the PBX register: siperb show connections tells when it has"
+            if row.get("type") != "inbound_registration":
+                mend = f"see below; then siperb connection reload {row.get('name')}"
+            why = registration.get("reason") if isinstance(registration, Mapping) else ""
+            notes.wrong("state", f"loaded, but {state}" + (f": {why}" if why else ""), mend)
+
+    async def _peer(
+        self, notes: Notes, end: OurEnd, entries: Entries, entry: Entry, settings: PeerSettings, number: str | None
+    ) -> None:
+        target = settings.target
+        destinations = await peer.check_dns(notes, end, target)
+        if not destinations or not await peer.check_connection(notes, target, destinations, end.now()):
+            return
+        before = len(end.heard)
+        try:
+            response = await peer.check_options(notes, end, settings)
+        except ConnectionNotReady as error:
+            notes.wrong("options", str(error), "look at the lines above")
+            return
+        if response is None:
+            return
+        flow, via = next((flow, via) for heard, flow, via in end.heard[before:] if heard is response)
+        await peer.check_authentication(notes, end, entries, entry)
+        peer.check_nat(notes, end, flow, via)
+        peer.check_clock(
+            notes, [heard for heard, used, _ in end.heard[before:] if used.remote == flow.remote], end.now()
+        )
+        if number is None:
+            peer.check_offered(notes, entry, response)
+        else:
+            first, last = self.config.media.ports
+            await check_call(notes, end, entry, settings, number, media=range(first, last + 1))
