@@ -213,6 +213,8 @@ class ToSoftphones:
             return
         if not call.open_media(self._reachable[0][1], call.caller.flow):
             return
+        # All at once: one that fails while it is being sent is not to be taken for the last.
+        call.expect_branches(f"{number}" for number in range(len(self._reachable)))
         for number, (binding, flow) in enumerate(self._reachable):
             leg = self._leg(binding, flow)
             message = carry_request(call.request, leg)

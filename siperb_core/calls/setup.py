@@ -6,6 +6,7 @@ It serves every method that is forwarded; a MESSAGE opens no dialog and is over 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable
 from typing import Literal
 
 import attrs
@@ -87,6 +88,11 @@ class CallSetup(Call):
         """Send the request on."""
         self._destinations = destinations
         destinations.start()
+
+    def expect_branches(self, names: Iterable[str]) -> None:
+        """Branches that are about to be started."""
+        for name in names:
+            self._context.add(name)
 
     def start_branch(
         self, leg: Leg, flow: Flow, message: Message, name: str = "", patience: float | None = None
