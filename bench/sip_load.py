@@ -285,7 +285,7 @@ class Loop:
 
     def run(self, timeout: float, heard: Callable[[Phone, str], object]) -> None:
         """Give out what has come, once."""
-        for fd, _ in self.epoll.poll(timeout, 256):
+        for fd, _ in self.epoll.poll(timeout, len(self.phones) + 1):
             phone = self.phones[fd]
             for message in phone.receive():
                 heard(phone, message)
@@ -348,7 +348,7 @@ def main(job: dict[str, Any]) -> None:
         if number == job["warm"] and job["what"] == "idle":
             _say(connected=number)
             wait_for_word()
-        if not number % 100:
+        if not number % 20:  # the others are asked now and then whether they are there
             loop.run(0, lambda phone, message: None)
     phones = list(loop.phones.values())
     if job["what"] == "idle":

@@ -163,17 +163,13 @@ class Message:
 
     def copy(self) -> Message:
         """An independent copy."""
-        other = Message.__new__(Message)
-        other._start = self._start
-        other._names = self._names.copy()
-        other._lines = self._lines.copy()
-        other._cache = self._cache.copy()
-        other._uri = self._uri
-        other.body = self.body
-        other.method = self.method
-        other.status = self.status
-        other.reason = self.reason
-        other.version = self.version
+        return self._with(self._names.copy(), self._lines.copy(), self._cache.copy())
+
+    def _with(self, names: list[str], lines: list[str], cache: dict[str, Any]) -> Message:
+        other = Message(
+            self._start, names, lines, self.body, self.method, self._uri, self.status, self.reason, self.version
+        )
+        other._cache = cache
         return other
 
     def edited(self, without: frozenset[str], prefix: str, values: dict[str, str]) -> Message:
@@ -196,11 +192,8 @@ class Message:
         for name, value in missing.items():
             names.append(name)
             lines.append(_line(WRITTEN[name], value))
-        other = Message(
-            self._start, names, lines, self.body, self.method, self._uri, self.status, self.reason, self.version
-        )
-        other._cache = {key: value for key, value in self._cache.items() if key in names and key not in values}
-        return other
+        cache = {key: value for key, value in self._cache.items() if key in names and key not in values}
+        return self._with(names, lines, cache)
 
     # Editing
 
