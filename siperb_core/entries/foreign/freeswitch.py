@@ -10,7 +10,7 @@ from xml.parsers import expat
 
 import attrs
 
-from siperb_core.entries.foreign.reading import ForeignError, Found, Reader, Reading, is_address, user_of
+from siperb_core.entries.foreign.reading import ForeignError, Found, Reader, Reading, user_of
 
 MAX_DEPTH = 32
 MAX_PARAMS = 100_000
@@ -30,6 +30,7 @@ _SILENT: Final = frozenset(
         "outbound-proxy",
         "register-proxy",
         "codec-prefs",
+        "dtmf-type",
     }
 )
 _WHY: Final = {
@@ -41,7 +42,6 @@ _WHY: Final = {
     "extension-in-contact": "the Contact is the gateway's own",
     "contact-params": "the Contact is the gateway's own",
     "contact-host": "set external_address in [gateway]",
-    "dtmf-type": "digits pass as they come, by RTP or by INFO",
     "rfc-5626": "the gateway keeps the path open itself",
 }
 _VARIABLE: Final = re.compile(r"\$\$?\{([^}]{1,100})\}")
@@ -178,11 +178,16 @@ def _connection(reader: Reader, gateway: _Gateway) -> None:
             if expires is not None:
                 settings["expires"] = expires
     else:
-        _allow(reader, gateway, found, uri.host)
+        # FreeSWITCH does not say where calls may come from: the proxy itself is what it knows.
+        found.keys["allow_from"] = [uri.host.strip("[]")]
     if "codec-prefs" in gateway.params:
         codecs = reader.codecs(gateway.text("codec-prefs").split(",")[:100], gateway.line_of("codec-prefs"))
         if codecs:
             found.keys["codecs"] = codecs
+    if "dtmf-type" in gateway.params:
+        dtmf = reader.dtmf(gateway.text("dtmf-type"), gateway.line_of("dtmf-type"))
+        if dtmf:
+            found.keys["dtmf"] = dtmf
     for key, (value, line) in gateway.params.items():
         if key not in _SILENT:
             reader.remark(
@@ -205,13 +210,3 @@ def _proxy(reader: Reader, gateway: _Gateway, found: Found) -> None:
             if user_of(uri):
                 reader.remark(line, f"{key} names a user, which a proxy has not: left out")
             found.settings["outbound_proxy"] = uri.host_port
-
-
-def _allow(reader: Reader, gateway: _Gateway, found: Found, host: str) -> None:
-    if is_address(host):
-        found.keys["allow_from"] = [host.strip("[]")]
-    else:
-        found.keys["allow_from"] = []
-        reader.remark(
-            gateway.line, f"{found.name}: FreeSWITCH does not say where calls may come from: set allow_from by hand"
-        )

@@ -10,7 +10,7 @@ from typing import Final
 import attrs
 
 from siperb_core.entries.foreign.asterisk_conf import Section, read_sections
-from siperb_core.entries.foreign.reading import ForeignError, Found, Reader, Reading, is_address
+from siperb_core.entries.foreign.reading import ForeignError, Found, Reader, Reading
 from siperb_core.sip import Uri
 
 _CARRIED: Final[dict[str, frozenset[str]]] = {
@@ -26,6 +26,8 @@ _CARRIED: Final[dict[str, frozenset[str]]] = {
             "from_domain",
             "outbound_proxy",
             "transport",
+            "dtmf_mode",
+            "media_encryption",
         ]
     ),
     "auth": frozenset(["type", "auth_type", "username", "password"]),
@@ -62,21 +64,19 @@ _WHY: Final = {
     "rtp_symmetric": "the gateway learns where RTP comes from itself",
     "force_rport": "the gateway always asks for rport",
     "rewrite_contact": "the gateway answers where requests come from",
-    "dtmf_mode": "digits pass as they come, by RTP or by INFO",
     "qualify_frequency": "the gateway looks after the connection itself",
     "retry_interval": "the gateway tries again after 5, 10, 20, 40, 80 s",
     "forbidden_retry_interval": "a refused password is never tried again by itself",
     "fatal_retry_interval": "a refused password is never tried again by itself",
     "max_retries": "the gateway tries again until it succeeds",
     "auth_rejection_permanent": "a refused password is never tried again by itself",
-    "media_encryption": "set media of the connection where it matters",
     "callerid": "set from_user where the PBX wants another caller",
     "bind": "listeners are [[listen]] tables of the gateway",
     "external_signaling_address": "set external_address in [gateway]",
     "external_media_address": "set external_address in [gateway]",
     "local_net": "the gateway asks its own interfaces",
     "match_header": "a connection is known by address and credentials",
-    "srv_lookups": "names in allow_from are not looked up",
+    "srv_lookups": "names in allow_from are looked up again and again",
 }
 
 
@@ -215,10 +215,10 @@ def _endpoint(objects: _Objects, endpoint: Section) -> None:
     found = reader.add(endpoint.name, kind, endpoint.line)
     if found is None:
         return
-    _media(objects, found, endpoint)
     allowed = _allowed(objects, endpoint)
     if contact is None:
         found.keys["enabled"] = False
+        _media(objects, found, endpoint)
         _credentials(objects, found, endpoint.get("auth"), endpoint.line_of("auth"))
         found.settings.setdefault("username", endpoint.name)
         objects.used.update(aor.line for name in endpoint.get_all("aors") if (aor := objects.aors.get(name)))
@@ -231,16 +231,13 @@ def _endpoint(objects: _Objects, endpoint: Section) -> None:
         )
         return
     reader.server(found.settings, contact, endpoint.line, objects.transport_of(endpoint))
+    _media(objects, found, endpoint)
     _credentials(objects, found, endpoint.get("outbound_auth"), endpoint.line_of("outbound_auth"))
     if "username" not in found.settings and contact.user:
         reader.remark(endpoint.line, f"user {contact.user[:60]} of the contact is not carried over: the number is sent")
     _from(found, endpoint)
     _proxy(objects, found, endpoint)
-    if not allowed and is_address(contact.host):
-        allowed = [contact.host.strip("[]")]
-    if not allowed:
-        reader.remark(endpoint.line, f"{found.name}: no identify says where calls come from: set allow_from by hand")
-    found.keys["allow_from"] = allowed
+    found.keys["allow_from"] = allowed or [contact.host.strip("[]")]  # who is called there calls from there
 
 
 def _contact(objects: _Objects, endpoint: Section, *, quiet: bool = False) -> Uri | None:
@@ -307,6 +304,15 @@ def _media(objects: _Objects, found: Found, endpoint: Section) -> None:
     codecs = objects.reader.codecs(names[:100], endpoint.line_of("allow"))
     if codecs:
         found.keys["codecs"] = codecs
+    dtmf = endpoint.get("dtmf_mode") and objects.reader.dtmf(endpoint.get("dtmf_mode"), endpoint.line_of("dtmf_mode"))
+    if dtmf:
+        found.keys["dtmf"] = dtmf
+    encryption, line = endpoint.get("media_encryption").lower(), endpoint.line_of("media_encryption")
+    if encryption == "sdes" and found.settings.get("transport") == "tls":
+        found.keys["srtp"] = "sdes"
+    elif encryption not in ("", "no"):
+        text = f"media_encryption = {encryption[:40]} is not carried over: the gateway has sdes, and over TLS only"
+        objects.reader.remark(line, text)
 
 
 def _from(found: Found, endpoint: Section) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from ipaddress import ip_address
 from typing import Any
 
 import attrs
@@ -18,6 +17,7 @@ from siperb_core.sip import ParseError, Uri, parse_name_addr
 MAX_CONNECTIONS = 1000
 MAX_REMARKS = 5000
 _CODECS = {"g722": "G722", "alaw": "PCMA", "pcma": "PCMA", "ulaw": "PCMU", "pcmu": "PCMU", "opus": "opus"}
+_DTMF = {"rfc4733": "rfc4733", "rfc2833": "rfc4733", "info": "info", "inband": "inband", "auto": "", "auto_info": ""}
 _TRANSPORTS = ("udp", "tcp", "tls")
 
 
@@ -134,20 +134,15 @@ class Reader:
             settings["transport"] = chosen
 
     def networks(self, texts: Iterable[str], line: int) -> list[str]:
-        """`allow_from` out of addresses and networks; what is neither is remarked on."""
+        """`allow_from` out of addresses, networks and names; what is none of them is remarked on."""
         kept: list[str] = []
         for text in texts:
-            text = text.strip()
-            address, slash, mask = text.partition("/")
-            bare = address.strip("[]")
-            try:
-                parse_network(bare + slash + mask)
-            except ValueError:
-                if text:
-                    self.remark(line, f"{_quoted(text)} is not an address or network: name addresses in allow_from")
-                continue
-            if bare + slash + mask not in kept:
-                kept.append(bare + slash + mask)
+            address, slash, mask = text.strip().partition("/")
+            plain = address.strip("[]") + slash + mask
+            if plain and not _may_be_allowed(plain):
+                self.remark(line, f"{_quoted(text)} is not an address, network or name: set allow_from by hand")
+            elif plain and plain not in kept:
+                kept.append(plain)
         return kept
 
     def codecs(self, names: Iterable[str], line: int) -> list[str]:
@@ -160,6 +155,13 @@ class Reader:
             elif codec not in kept:
                 kept.append(codec)
         return kept
+
+    def dtmf(self, text: str, line: int) -> str:
+        """How digits go to the PBX; '' where nothing has to be said."""
+        way = _DTMF.get(text.strip().lower())
+        if way is None:
+            self.remark(line, f"digits by {_quoted(text)} are not carried over: the gateway has rfc4733, info, inband")
+        return way or ""
 
     def pattern(self, text: str, line: int) -> str:
         """A dial pattern as it is; one that has probably lost its backslashes is remarked on."""
@@ -182,12 +184,11 @@ class Reader:
         return value
 
 
-def is_address(host: str) -> bool:
-    """Whether a host is a literal address, which `allow_from` takes."""
+def _may_be_allowed(text: str) -> bool:
     try:
-        ip_address(host.strip("[]"))
+        parse_network(text)
     except ValueError:
-        return False
+        return fields.is_host(text)
     return True
 
 
@@ -201,4 +202,4 @@ def _quoted(text: object) -> str:
     return f'"{clipped[:57]}..."' if len(clipped) > 60 else f'"{clipped}"'
 
 
-__all__ = ["ForeignError", "Found", "Reader", "Reading", "Remark", "is_address", "user_of"]
+__all__ = ["ForeignError", "Found", "Reader", "Reading", "Remark", "user_of"]

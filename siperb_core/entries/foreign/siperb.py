@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from siperb_core.entries.foreign.reading import ForeignError, Found, Reader, Reading, is_address
+from siperb_core.entries.foreign.reading import ForeignError, Found, Reader, Reading
 
 _TYPES: Final = {
     "outboundregistration": "outbound_registration",
@@ -180,6 +180,6 @@ def _complete(reader: Reader, found: Found, line: int) -> None:
         reader.remark(line, f"{found.name}: the server is not in the file: set server by hand")
     if found.type == "outbound_registration" and "password" not in settings:
         reader.remark(line, f"{found.name}: the password is not in the file: set it by hand")
-    if found.type == "outbound_trunk" and not found.keys.get("allow_from") and is_address(settings.get("server", "")):
+    if found.type == "outbound_trunk" and not found.keys.get("allow_from") and settings.get("server"):
         found.keys["allow_from"] = [settings["server"]]
-        reader.remark(line, f"{found.name}: AllowSrc is empty: the server's own address was taken for it")
+        reader.remark(line, f"{found.name}: AllowSrc is empty: the server itself was taken for it")

@@ -21,6 +21,7 @@ PJSIP = r"""
 [trunk](!)
 type = endpoint
 context = from-trunk      ; where calls go
+dtmf_mode = info
 disallow = all
 allow = g722,alaw
 allow = g729
@@ -47,6 +48,7 @@ password = pass\;word;the comment
 [carrier](trunk)
 outbound_auth = carrier
 aors = carrier
+media_encryption = sdes
 [carrier]
 type = aor
 contact = sip:sip.carrier.example
@@ -145,7 +147,12 @@ def test_pjsip_registration_with_its_endpoint_and_identify() -> None:
         "password": "pass;word",
         "expires": 30,
     }
-    assert carrier.keys == {"codecs": ["G722", "PCMA"], "allow_from": ["192.0.2.1/24", "203.0.113.7"]}
+    assert carrier.keys == {
+        "codecs": ["G722", "PCMA"],
+        "allow_from": ["192.0.2.1/24", "203.0.113.7"],
+        "dtmf": "info",
+        "srtp": "sdes",
+    }
 
 
 def test_pjsip_endpoint_with_a_fixed_address_is_a_trunk() -> None:
@@ -230,11 +237,18 @@ def test_what_was_read_can_be_used_as_it_is(text: str) -> None:
         assert mistakes_of(found, TYPES) == []
 
 
-def test_a_trunk_nobody_may_call_from_says_what_to_do() -> None:
-    text = "[a]\ntype=endpoint\naors=a\n[a]\ntype=aor\ncontact=sip:pbx.example.com\n"
+def test_a_trunk_without_identify_is_called_from_where_it_is_called() -> None:
+    text = "[a]\ntype=endpoint\naors=a\nmedia_encryption=sdes\n[a]\ntype=aor\ncontact=sip:pbx.example.com\n"
     reading = read_foreign(text.encode())
-    assert "set allow_from by hand" in remarks(reading)
-    assert "allow_from: is missing" in mistakes_of(reading.connections[0], TYPES)[0]
+    assert reading.connections[0].keys == {"allow_from": ["pbx.example.com"]}
+    assert "4: media_encryption = sdes is not carried over: the gateway has sdes, and over TLS only" in remarks(reading)
+    assert mistakes_of(reading.connections[0], TYPES) == []
+
+
+def test_one_that_lets_everyone_in_is_not_to_be_used() -> None:
+    text = "[a]\ntype=endpoint\naors=a\n[a]\ntype=aor\ncontact=sip:192.0.2.1\n[a]\ntype=identify\nendpoint=a\n"
+    (found,) = read_foreign(f"{text}match=0.0.0.0/1,128.0.0.0/1\n".encode()).connections
+    assert "lets everyone in" in mistakes_of(found, TYPES)[0]
 
 
 @pytest.mark.parametrize(
