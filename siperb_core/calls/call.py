@@ -13,15 +13,16 @@ import structlog
 
 from siperb_core.calls.host import CallHost
 from siperb_core.calls.in_dialog import TARGET_REFRESH, DialogRequest, OwnRequest
-from siperb_core.calls.media import CallMedia, Origin
+from siperb_core.calls.media import CallMedia, Origin, written_info
 from siperb_core.calls.negotiation import Negotiation
 from siperb_core.calls.record import CallRecord
 from siperb_core.calls.referral import refer_to_peer, refer_to_softphone
 from siperb_core.calls.usages import Usages
 from siperb_core.entries.contract import Credentials
 from siperb_core.events import CallEvent
+from siperb_core.rtp.events import Digit
 from siperb_core.sdp import SdpError
-from siperb_core.sip import Flow, Message, parse_uri
+from siperb_core.sip import Flow, Message, parse_uri, response_to
 from siperb_core.sip.dialog import Dialog, Leg, Side, carry_request, other, own_request
 from siperb_core.sip.transaction import ServerTransaction
 
@@ -142,7 +143,26 @@ class Call:
         if request.method in TARGET_REFRESH:
             from_leg.learn(request)
         from_leg.flow = transaction.flow
+        if request.method == "INFO" and self.media is not None and self.media.take_info(self.origin(side), request):
+            self.host.signalling.respond(transaction, response_to(request, 200))
+            return
         DialogRequest(self, dialog, side, transaction).start()
+
+    def tell_digit(self, leg: Origin, digit: Digit) -> None:
+        """A digit that came in the audio's stream, for a leg that takes it in a SIP INFO."""
+        dialog = self._answered
+        if dialog is None or self.over:
+            return
+        side = self.client_side if leg == "client" else other(self.client_side)
+        to = dialog.leg(side)
+        flow = self.host.leg_flow(to)
+        if flow is None:
+            return
+        info = own_request("INFO", dialog, side)
+        info.set_body(*written_info(digit))
+        to.offset += 1  # requests carried over after it have higher numbers
+        OwnRequest(self.host.signalling, to, flow, self.credentials_for(side, flow)).send(info)
+        self.keep()
 
     def early_dialog(self, request: Message, flow: Flow) -> tuple[Dialog, Side] | None:
         """A dialog that this request itself opens; a call that is set up knows of one kind."""

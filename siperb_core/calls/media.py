@@ -6,13 +6,17 @@ A call without bridged media has no `CallMedia`: its SDP passes untouched.
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Callable
 from typing import Any, Literal
 
+import attrs
+
 from siperb_core.media.messages import MediaEvent
 from siperb_core.media.pool import MediaSession, MediaUnavailableError
 from siperb_core.media.ports import PortsExhaustedError
+from siperb_core.rtp.events import DIGITS, Digit
 from siperb_core.sdp import Bridge, LegIdentity, describe
 from siperb_core.sip import Message
 
@@ -51,6 +55,9 @@ class CallMedia:
         """What is wrong with the media of this call, in plain words; empty where nothing is."""
         self.answered_by: object | None = None
         """Which dialog's answer is in force; early dialogs of a fork may answer one offer each."""
+        self.on_digit: Callable[[Origin, Digit], None] = lambda leg, digit: None
+        """Called with a digit that a leg is to be told of in a SIP INFO."""
+        self._peer_takes_info = False
         self._branches: dict[str, LegIdentity] = {}
         session.on_event = self._happened
 
@@ -61,7 +68,7 @@ class CallMedia:
             offer = self.bridge.offer_from_client(sdp, branch, identity)
         else:
             offer = self.bridge.offer_from_peer(sdp, branch, identity)
-        self.session.apply(self.bridge.plan)
+        self._apply()
         return offer
 
     def answer(self, origin: Origin, branch: str, sdp: bytes) -> bytes:
@@ -70,13 +77,13 @@ class CallMedia:
             answer = self.bridge.answer_from_client(sdp, branch)
         else:
             answer = self.bridge.answer_from_peer(sdp)
-        self.session.apply(self.bridge.plan)
+        self._apply()
         return answer
 
     def reject(self) -> None:
         """The outstanding offer was refused: all stays as it was before it (RFC 3264 section 4)."""
         self.bridge.reject()
-        self.session.apply(self.bridge.plan)
+        self._apply()
 
     def drop_branch(self, branch: str) -> None:
         """A branch of the fork is gone."""
@@ -84,7 +91,55 @@ class CallMedia:
             del self._branches[branch]
             self.bridge.drop_branch(branch)
             self.session.drop_branch(branch)
-            self.session.apply(self.bridge.plan)
+            self._apply()
+
+    def withdraw(self) -> None:
+        """The request that carried the last offer has failed: all is as before it, even where a provisional response
+        had answered (RFC 6141 section 3).
+        """
+        self.bridge.withdraw()
+        self._apply()
+
+    # --- digits
+
+    def learn_allow(self, message: Message) -> None:
+        """Take note of whether the PBX takes INFO: a message of its own, with an Allow header or without."""
+        methods = message.values("Allow")
+        if methods:
+            self._peer_takes_info = any(method.upper() == "INFO" for method in methods)
+
+    @property
+    def digits(self) -> Literal["event", "info", "inband"]:
+        """How the PBX gets digits now."""
+        match self.dtmf:
+            case "rfc4733":
+                return "event"
+            case "info" | "inband":
+                return self.dtmf
+        peer = self.bridge.plan.peer
+        if peer is None or peer.stream is None or peer.stream.dtmf_send is not None:
+            return "event"
+        return "info" if self._peer_takes_info else "inband"
+
+    def take_info(self, origin: Origin, request: Message) -> bool:
+        """Whether a SIP INFO was a digit that goes on in the audio's stream, and so not as an INFO.
+
+        Only the softphone's: the PBX's go to the softphone as they are, whose script sees no telephone-events.
+        """
+        peer = self.bridge.plan.peer
+        if origin != "client" or self.digits == "info" or peer is None or peer.stream is None:
+            return False
+        digit = read_info(request)
+        if digit is None or (self.digits == "event" and peer.stream.dtmf_send is None):
+            return False
+        self.session.send_digit("peer", digit)
+        return True
+
+    def _apply(self) -> None:
+        plan = self.bridge.plan
+        if plan.peer is not None:
+            plan = attrs.evolve(plan, peer=attrs.evolve(plan.peer, dtmf=self.digits))
+        self.session.apply(plan)
 
     def statistics(self) -> dict[str, Any]:
         """The `media{...}` of the contract."""
@@ -116,12 +171,43 @@ class CallMedia:
     def _happened(self, event: MediaEvent) -> None:
         if event.kind == "connected":
             return
+        if event.kind == "digit":
+            self.on_digit("peer" if event.leg == "peer" else "client", Digit(event.digit, event.milliseconds))
+            return
         if event.branch and event.branch != self.bridge.active:
             return  # of a branch that lost, or has not answered
         cause = _CAUSES.get((event.kind, event.leg)) or _CAUSES.get((event.kind, "")) or event.detail or event.kind
         self.diagnosis = f"{cause} ({event.detail})" if event.detail and event.detail != cause else cause
         if event.kind in _FATAL:
             self.on_dead(cause)
+
+
+_SIGNAL = re.compile(r"^\s*signal\s*=\s*(\S+)\s*$", re.IGNORECASE | re.MULTILINE)
+_DURATION = re.compile(r"^\s*duration\s*=\s*([0-9]{1,5})\s*$", re.IGNORECASE | re.MULTILINE)
+_LARGEST_INFO = 1000  # octets
+
+
+def read_info(request: Message) -> Digit | None:
+    """The digit in an INFO: application/dtmf-relay (`Signal=5`, `Duration=160`) or application/dtmf (`5`)."""
+    kind = (request.get("Content-Type") or "").partition(";")[0].strip().lower()
+    text = request.body[:_LARGEST_INFO].decode("ascii", "replace")
+    duration = _DURATION.search(text)
+    if kind == "application/dtmf-relay":
+        found = _SIGNAL.search(text)
+        key = found[1].upper() if found else ""
+    elif kind == "application/dtmf":
+        key = text.strip().upper()
+    else:
+        return None
+    key = {"10": "*", "11": "#"}.get(key, key)
+    if len(key) != 1 or key not in DIGITS:
+        return None
+    return Digit(key, int(duration[1]) if duration else 160)
+
+
+def written_info(digit: Digit) -> tuple[bytes, str]:
+    """Body and Content-Type of an INFO with a digit, as telephones and PBXs write it."""
+    return f"Signal={digit.key}\r\nDuration={digit.milliseconds}\r\n".encode(), "application/dtmf-relay"
 
 
 def passed_through(why: str, offer: bytes) -> dict[str, Any]:

@@ -59,7 +59,7 @@ class Negotiation:
 
     def refused(self) -> None:
         """The request with the offer got a final response that is no 2xx (RFC 3264 section 4)."""
-        self._media.reject()
+        self._media.withdraw()
         self._pending, self._previewed = self._before
         self._before = (None, False)
 

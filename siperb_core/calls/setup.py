@@ -127,6 +127,9 @@ class CallSetup(Call):
             return False
         if self.media is not None:
             self.media.on_dead = self._media_dead
+            self.media.on_digit = self.tell_digit
+            if self.direction == "inbound":
+                self.media.learn_allow(self.request)
         return True
 
     def _media_dead(self, cause: str) -> None:
@@ -406,6 +409,8 @@ class CallSetup(Call):
             return None
         dialog = self.dialogs.get(tag) or self._new_dialog(branch, tag)
         dialog.callee.learn(response)
+        if self.media is not None and self.direction == "outbound":
+            self.media.learn_allow(response)
         routes = response.values("Record-Route")
         if routes and not dialog.confirmed:
             dialog.callee.routes = tuple(reversed(routes))

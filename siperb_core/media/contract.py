@@ -41,6 +41,14 @@ class Recovers(Protocol):
         """As `conceal`, for the one packet lost just before this one, which is transcoded next."""
 
 
+@runtime_checkable
+class Levels(Protocol):
+    """A transcoder that can tell how loud its source is (optional)."""
+
+    def level(self) -> float:
+        """Of the packet heard last, in dBFS: 0 is a full-scale sine."""
+
+
 class TranscoderType(Protocol):
     """What a plugin gives for some pairs of codecs (hook `siperb_transcoders`)."""
 

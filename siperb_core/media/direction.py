@@ -1,7 +1,8 @@
 """One direction of one call: RTP packet in, RTP packets out. No socket, no clock, no await: this is the path every
 packet takes.
 
-One packet comes out for one that goes in. Sequence numbers keep their distance, so that what was lost stays lost to the
+One packet comes out for one that goes in; before a transcoder, what came over a gap waits a moment for what it overtook
+(`siperb_core.rtp.reordering`). Sequence numbers keep their distance, so that what was lost stays lost to the
 receiver, except for short gaps, which the transcoder fills. Timestamps are scaled from one codec's clock to the
 other's. Whatever happens at the source (another SSRC, another payload type, a leap), the stream that comes out is one:
 one SSRC, sequence numbers and timestamps without a leap back.
@@ -9,17 +10,21 @@ one SSRC, sequence numbers and timestamps without a leap back.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, Literal
 
-from siperb_core.media.contract import Transcoder
-from siperb_core.rtp.events import rescale_event
+from siperb_core.media.contract import Recovers, Transcoder
+from siperb_core.rtp.events import Digit, EventReader, rescale_event
 from siperb_core.rtp.packet import COMFORT_NOISE, HEADER, RtpError, payload_bounds
-from siperb_core.rtp.quality import Reception
+from siperb_core.rtp.quality import Arrival, Reception
+from siperb_core.rtp.reordering import Reordering
 from siperb_core.sdp.plan import Stream
 
 MAX_CONCEALED: Final = 5
 
 Counter = Literal["malformed", "payload_type", "late", "codec", "no_event"]
+
+_Packet = tuple[int, int, int, int, bytes]  # payload type, marker and type, sequence, timestamp, payload
 
 _pack = HEADER.pack
 _unpack = HEADER.unpack_from
@@ -30,17 +35,26 @@ class Direction:
 
     `sequence` and `timestamp` are where the outgoing stream begins; random, as RFC 3550 section 5.1 asks.
     `dropped` counts packets that went no further, by reason.
+
+    Where `on_digit` is set, telephone-events go there instead of through, each once. While `muted`, audio is counted
+    and not passed on: something else is sent through `inject`. `listen` is given every payload of audio, in order.
     """
 
     def __init__(self, *, ssrc: int, sequence: int, timestamp: int) -> None:
         self.ssrc = ssrc
         self.reception = Reception(8000)
         self.source_ssrc: int | None = None
+        self.last_payload = b""  # of audio, as it came
         self.packets_out = 0
         self.octets_out = 0
         self.concealed = 0
         self.dropped: dict[Counter, int] = {"malformed": 0, "payload_type": 0, "late": 0, "codec": 0, "no_event": 0}
         self.transcoder: Transcoder | None = None
+        self.on_digit: Callable[[Digit], None] | None = None
+        self.listen: Callable[[bytes], None] | None = None
+        self.muted = False
+        self._events = EventReader()
+        self._reordering = Reordering[_Packet]()
         self._source: Stream | None = None
         self._target: Stream | None = None
         self._receive = self._dtmf_receive = self._send = self._dtmf_send = -1
@@ -68,6 +82,7 @@ class Direction:
         if source.codec.clock != self._source_clock or target.codec.clock != self._target_clock:
             self._joined = False
         if transcoder is not self.transcoder:
+            self._reordering.restart(self._reordering.last)
             self.close()
         self._source, self._target, self.transcoder = source, target, transcoder
         self._receive, self._send = source.receive, target.send
@@ -86,6 +101,7 @@ class Direction:
         """The stream pauses (hold, another branch): what comes next is joined on, and nothing in between counts as
         lost.
         """
+        self._reordering.restart(self._reordering.last)
         self.source_ssrc = None
 
     def forward(self, data: bytes, now: float) -> list[bytes]:
@@ -103,24 +119,57 @@ class Direction:
         if payload_type != self._receive and payload_type != self._dtmf_receive and payload_type != COMFORT_NOISE:
             self.dropped["payload_type"] += 1
             return []
-        reception = self.reception
+        reception, reordering = self.reception, self._reordering
+        out: list[bytes] = []
         if ssrc != self.source_ssrc:
+            if reordering.holding:
+                out = self.flush(now)
             if reception.received:
                 reception.restart(sequence)
             else:
                 reception.arrived(sequence)
             self.source_ssrc = ssrc
             self._joined = False
-            arrival, missing = "first", 0
+            arrival: Arrival = "first"
+            missing = 0
         else:
             arrival, missing = reception.arrived(sequence)
-            if arrival in ("duplicate", "jump") or (arrival == "late" and self.transcoder is not None):
+            if arrival in ("duplicate", "jump"):
                 self.dropped["late"] += 1
-                return []
+                return out
+        if arrival != "late" and payload_type == self._receive:
+            reception.timed(timestamp, now)
+        packet = (payload_type, second, sequence, timestamp, data[start:end])
+        if self.transcoder is None:
+            return self._pass_late(*packet) if arrival == "late" else self._process(packet, missing, now, arrival)
+        if arrival in ("first", "restart"):
+            if reordering.holding:
+                out += self.flush(now)
+            reordering.restart(sequence)
+        elif missing or arrival == "late" or reordering.holding:
+            if not reordering.put(sequence, packet, now):
+                self.dropped["late"] += 1
+                return out
+            return out + self._release(now)
+        else:
+            reordering.last = sequence
+        return out + self._process(packet, missing, now, arrival)
+
+    def flush(self, now: float, *, give_up: bool = True) -> list[bytes]:
+        """Let out what waits for packets that were overtaken; all of it, or what has waited long enough."""
+        return self._release(now, give_up=give_up) if self._reordering.holding else []
+
+    def _release(self, now: float, *, give_up: bool = False) -> list[bytes]:
+        out: list[bytes] = []
+        for missing, packet in self._reordering.take(now, give_up=give_up):
+            out += self._process(packet, missing, now, "next")
+        return out
+
+    def _process(self, packet: _Packet, missing: int, now: float, arrival: Arrival) -> list[bytes]:
+        """Carry on a packet whose turn it is."""
+        payload_type, second, sequence, timestamp, payload = packet
         if arrival == "restart" or not self._joined:
             self._join(sequence, timestamp, now)
-        elif arrival == "late":
-            return self._pass_late(data, second, sequence, timestamp, start, end)
         else:
             step = (timestamp - self._last_timestamp) & 0xFFFFFFFF
             if step > 0x7FFFFFFF:
@@ -131,23 +180,61 @@ class Direction:
             self._step, self._last_timestamp = step, timestamp
         self._last_at = now
         if payload_type == self._receive:
-            reception.timed(timestamp, now)
-            return self._audio(data[start:end], second, sequence, missing, now)
+            if self.on_digit is not None:
+                self._tell(self._events.over(self._dtmf_clocks[0]))
+            self.last_payload = payload
+            if self.listen is not None:
+                self.listen(payload)
+            if self.muted:
+                self._sequence_offset -= 1 + missing
+                self._audio_last = False
+                return []
+            return self._audio(payload, second, sequence, missing, now)
         self._audio_last = False
-        if payload_type == self._dtmf_receive and self._dtmf_send >= 0:
-            return self._event(data[start:end], second, sequence, now)
-        self.dropped["no_event"] += 1
+        if payload_type == self._dtmf_receive:
+            if self.on_digit is not None:
+                self._read_event(payload, timestamp)
+            elif self._dtmf_send >= 0:
+                return self._event(payload, second, sequence, now)
+        self.dropped["no_event"] += self.on_digit is None
         self._sequence_offset -= 1  # it is not lost: nobody was to have it
         return []
+
+    def _read_event(self, payload: bytes, timestamp: int) -> None:
+        try:
+            self._tell(self._events.take(payload, timestamp, self._dtmf_clocks[0]))
+        except RtpError:
+            self.dropped["malformed"] += 1
+
+    def _tell(self, digits: list[Digit]) -> None:
+        for digit in digits:
+            if self.on_digit is not None:
+                self.on_digit(digit)
+
+    def inject(self, payload: bytes, *, event: bool, marker: bool, elapsed: int, start: int, now: float) -> bytes:
+        """A packet of our own between the source's: a telephone-event, or audio in the target's codec.
+
+        `start` is where it began, by `instant`, and `elapsed` how many ticks of the target's clock ago that was.
+        """
+        second = (self._dtmf_send if event else self._send) | (0x80 if marker else 0)
+        timestamp = start if event else (start + elapsed) & 0xFFFFFFFF
+        packet = self._build(second, (self._next_sequence - self._sequence_offset) & 0xFFFF, timestamp, payload, now)
+        self._sequence_offset += 1
+        self.last_timestamp_out = (start + elapsed) & 0xFFFFFFFF
+        self._audio_last = False
+        return packet
+
+    def instant(self, now: float) -> int:
+        """The timestamp of this moment in the stream that goes out."""
+        if not self.packets_out:
+            return self._next_timestamp
+        gap = min(max(round((now - self.last_out_at) * self._target_clock), 1), 60 * self._target_clock)
+        return (self.last_timestamp_out + gap) & 0xFFFFFFFF
 
     def _join(self, sequence: int, timestamp: int, now: float) -> None:
         """Join a new stream of the source on to the stream that goes out."""
         self._sequence_offset = self._next_sequence - sequence
-        if self.packets_out:
-            gap = min(max(round((now - self.last_out_at) * self._target_clock), 1), 60 * self._target_clock)
-            self._base_timestamp = (self.last_timestamp_out + gap) & 0xFFFFFFFF
-        else:
-            self._base_timestamp = self._next_timestamp
+        self._base_timestamp = self.instant(now)
         self._last_timestamp, self._ticks, self._step = timestamp, 0, 0
         self._joined = True
         self._audio_last = False
@@ -160,7 +247,7 @@ class Direction:
         out: list[bytes] = []
         if transcoder is not None:
             if missing and missing <= MAX_CONCEALED and self._audio_last and self._step > 0:
-                self._conceal(transcoder, sequence, missing, now, out)
+                self._conceal(transcoder, sequence, missing, now, out, payload)
             try:
                 payload = transcoder.transcode(payload)
             except ValueError:
@@ -173,14 +260,19 @@ class Direction:
         out.append(self._build(second & 0x80 | self._send, sequence, self._scaled(self._ticks), payload, now))
         return out
 
-    def _conceal(self, transcoder: Transcoder, sequence: int, missing: int, now: float, out: list[bytes]) -> None:
+    def _conceal(
+        self, transcoder: Transcoder, sequence: int, missing: int, now: float, out: list[bytes], following: bytes
+    ) -> None:
         # The timestamps tell whether the missing packets held sound: after a pause (DTX) they leap by more.
         step, rest = divmod(self._step, missing + 1)
         if rest or step > self._source_clock // 8:
             return
         for left in range(missing, 0, -1):
             try:
-                payload = transcoder.conceal()
+                if left == 1 and isinstance(transcoder, Recovers):
+                    payload = transcoder.recover(following)
+                else:
+                    payload = transcoder.conceal()
             except ValueError:
                 return
             if payload:
@@ -206,15 +298,15 @@ class Direction:
             )
         ]
 
-    def _pass_late(self, data: bytes, second: int, sequence: int, timestamp: int, start: int, end: int) -> list[bytes]:
+    def _pass_late(self, payload_type: int, second: int, sequence: int, timestamp: int, payload: bytes) -> list[bytes]:
         """Relay a packet that was overtaken: the receiver puts it in order."""
-        if second & 0x7F != self._receive:
+        if payload_type != self._receive or not self._joined or self.muted:
             self.dropped["late"] += 1
             return []
         step = (timestamp - self._last_timestamp) & 0xFFFFFFFF
         ticks = self._ticks + step - (0x100000000 if step > 0x7FFFFFFF else 0)
         self.packets_out += 1
-        self.octets_out += end - start
+        self.octets_out += len(payload)
         header = _pack(
             0x80,
             second & 0x80 | self._send,
@@ -222,7 +314,7 @@ class Direction:
             self._scaled(ticks),
             self.ssrc,
         )
-        return [header + data[start:end]]
+        return [header + payload]
 
     def _build(self, second: int, sequence: int, timestamp: int, payload: bytes, now: float) -> bytes:
         sequence = (sequence + self._sequence_offset) & 0xFFFF

@@ -19,7 +19,9 @@ MAX_SOCKETS: Final = 2
 
 converter = make_converter(forbid_extra_keys=True)
 
-EventKind = Literal["connected", "ice_failed", "dtls_failed", "rtp_timeout", "one_way", "codec_failed", "worker_died"]
+EventKind = Literal[
+    "connected", "ice_failed", "dtls_failed", "rtp_timeout", "one_way", "codec_failed", "worker_died", "digit"
+]
 
 
 @attrs.frozen
@@ -27,14 +29,16 @@ class MediaEvent:
     """Something happened to a session's media.
 
     `connected`, `ice_failed` and `dtls_failed` are about `branch`; `rtp_timeout` and `one_way` about `leg`, "client" or
-    "peer": the one nothing comes from; `codec_failed` says that no plugin can transcode what was agreed. `detail` is
-    for people.
+    "peer": the one nothing comes from; `digit` is one that `leg` is to be told of in a SIP INFO; `codec_failed` says
+    that no plugin can transcode what was agreed. `detail` is for people.
     """
 
     kind: EventKind
     branch: str = ""
     leg: str = ""
     detail: str = ""
+    digit: str = ""
+    milliseconds: int = 0
 
 
 @attrs.frozen

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 
 import structlog
 import trio
@@ -25,6 +25,7 @@ import trio
 from siperb_core.media.certificate import make_certificate
 from siperb_core.media.messages import MAX_MESSAGE, MediaEvent, Settings, check_plan, converter, decode, encode
 from siperb_core.media.ports import PortRange, parse_range
+from siperb_core.rtp.events import Digit
 from siperb_core.sdp.plan import SessionPlan
 
 MAX_BACKLOG: Final = 10_000
@@ -39,7 +40,7 @@ class MediaUnavailableError(RuntimeError):
 
 
 def _empty_stats() -> dict[str, Any]:
-    leg = {"packets_in": 0, "packets_out": 0, "lost": 0, "jitter_ms": 0.0, "mos": None}
+    leg = {"packets_in": 0, "packets_out": 0, "lost": 0, "jitter_ms": 0.0, "mos": None, "round_trip_ms": None}
     return {"mode": "", "client_codec": "", "peer_codec": "", "client": dict(leg), "peer": dict(leg)}
 
 
@@ -92,6 +93,13 @@ class MediaSession:
         check_plan(plan)
         if not self.ended:
             self._worker.say({"do": "apply", "session": self._id, "plan": converter.unstructure(plan)})
+
+    def send_digit(self, leg: Literal["client", "peer"], digit: Digit) -> None:
+        """Have the worker send a digit to a leg, in the way the plan says; nothing where the call has no audio yet."""
+        if not self.ended:
+            self._worker.say(
+                {"do": "digit", "session": self._id, "leg": leg, "key": digit.key, "ms": digit.milliseconds}
+            )
 
     def close(self) -> None:
         """End the session's media. The ports are free again once `closed` is set. May be called again."""

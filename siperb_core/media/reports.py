@@ -116,5 +116,7 @@ class LegReports:
             "packets_out": self.outbound.packets_out,
             "lost": lost,
             "jitter_ms": round(reception.jitter_ms, 1),
+            "round_trip_ms": None if self.round_trip is None else round(1000 * self.round_trip, 1),
+            "loss_reported": round(self.remote_loss, 3),
             "mos": mos,
         }

@@ -4,23 +4,34 @@ active branch.
 
 from __future__ import annotations
 
+import math
 import secrets
 import socket
 import time
+from array import array
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from operator import mul
+from typing import Any, Final, Literal, cast
 
 import attrs
 import trio
 from aiortc.rtcdtlstransport import RTCCertificate
 
 from siperb_core.media.client_leg import ClientConnection
+from siperb_core.media.contract import ExpectsLoss, Levels
+from siperb_core.media.digits import DigitPlayer, ToneEar, ToneVoice
 from siperb_core.media.direction import Direction
 from siperb_core.media.messages import MediaEvent
 from siperb_core.media.peer_leg import PeerConnection
 from siperb_core.media.reports import LegReports
 from siperb_core.media.transcoders import Pairs, same_payload
+from siperb_core.rtp import g711
+from siperb_core.rtp.events import Digit
+from siperb_core.rtp.g711 import Law
 from siperb_core.sdp.plan import SessionPlan, Stream
+
+MIN_LOSS: Final = 2
+"""Per cent of packets the phone must lose before Opus is made robust, which costs five times the CPU."""
 
 _SENDS: Final = ("sendrecv", "sendonly")
 _RECEIVES: Final = ("sendrecv", "recvonly")
@@ -75,6 +86,11 @@ class WorkerSession:
         self._client_to_peer = self._peer_to_client = False
         self._watches = {"client": _Watch(), "peer": _Watch()}
         self._codecs: dict[str, tuple[object, ...]] = {}
+        self._expected_loss = 0  # per cent, as the transcoder to the client was told
+        self._voice: ToneVoice | None = None
+        self._ear: ToneEar | None = None
+        self._peer_player = DigitPlayer(self.to_peer, self.peer.send)
+        self._client_player = DigitPlayer(self.to_client, self._to_active)
         cname = secrets.token_hex(8)
         self._client_reports = LegReports(self.to_peer, self.to_client, cname=cname, wall=time.time, spread=_spread)
         self._peer_reports = LegReports(self.to_client, self.to_peer, cname=cname, wall=time.time, spread=_spread)
@@ -129,6 +145,7 @@ class WorkerSession:
             self._streams = (client.stream, plan.peer.stream)
             self._configure("to_peer", self.to_peer, client.stream, plan.peer.stream)
             self._configure("to_client", self.to_client, plan.peer.stream, client.stream)
+            self._choose_digits(plan.peer.dtmf, plan.peer.stream)
         else:
             self._streams = None
         self._regate()
@@ -149,6 +166,8 @@ class WorkerSession:
                     self._streams = None
                     return
                 transcoder = maker.create(source.codec, target.codec, ptime=target.ptime)
+                if name == "to_client":
+                    self._expected_loss = 0
             self._codecs[name] = key
         direction.configure(source, target, transcoder)
 
@@ -174,6 +193,58 @@ class WorkerSession:
             elif watch.expected_since is None:
                 watch.expected_since = now
 
+    # --- digits
+
+    def _choose_digits(self, way: Literal["event", "info", "inband"], peer: Stream) -> None:
+        """Have digits go the PBX's way, and be found where it has only tones."""
+        self.to_peer.on_digit = None if way == "event" else self._digit_of_client
+        key = (way == "inband", peer.codec)
+        if key == self._codecs.get("tones"):
+            return
+        self._codecs["tones"] = key
+        self._peer_player.clear()
+        self._close_tones()
+        if way == "inband":
+            try:
+                self._voice = ToneVoice(peer.codec, self._settings.transcoders)
+                self._ear = ToneEar(peer.codec, self._settings.transcoders, self._digit_of_peer)
+            except KeyError:
+                self._close_tones()  # no transcoder to speak the codec in: there is no way for digits
+        self.to_client.listen = self._ear.hear if self._ear is not None else None
+
+    def _close_tones(self) -> None:
+        for tones in (self._voice, self._ear):
+            if tones is not None:
+                tones.close()
+        self._voice = self._ear = None
+        self.to_client.listen = None
+
+    def _digit_of_client(self, digit: Digit) -> None:
+        if self.plan.peer is not None and self.plan.peer.dtmf == "info":
+            self._emit(self.id, MediaEvent("digit", leg="peer", digit=digit.key, milliseconds=digit.milliseconds))
+        else:
+            self.send_digit("peer", digit)
+
+    def _digit_of_peer(self, digit: Digit) -> None:
+        if self._streams is not None and self._streams[0].dtmf_send is None:
+            self._emit(self.id, MediaEvent("digit", leg="client", digit=digit.key, milliseconds=digit.milliseconds))
+        else:
+            self.send_digit("client", digit)
+
+    def send_digit(self, leg: str, digit: Digit) -> None:
+        """Send a digit to a leg, in the audio's stream."""
+        if self._streams is None:
+            return
+        client, peer = self._streams
+        if leg == "peer" and self._client_to_peer and (self._voice is not None or peer.dtmf_send is not None):
+            self._peer_player.play(digit, peer, self._voice, self._settings.nursery)
+        elif leg == "client" and self._peer_to_client and client.dtmf_send is not None:
+            self._client_player.play(digit, client, None, self._settings.nursery)
+
+    def _to_active(self, packet: bytes) -> None:
+        if self._active is not None:
+            self._active.send(packet)
+
     # --- packets
 
     def _from_client(self, connection: ClientConnection, data: bytes, now: float) -> None:
@@ -197,8 +268,20 @@ class WorkerSession:
             active.send(packet)
 
     def _rtcp_from_client(self, connection: ClientConnection, data: bytes, now: float) -> None:
-        if connection is self._active:
-            self._client_reports.received(data, now)
+        if connection is self._active and self._client_reports.received(data, now):
+            self._expect_loss(self._client_reports.remote_loss)
+
+    def _expect_loss(self, fraction: float) -> None:
+        """Have Opus carry its sound twice while the phone loses packets (RFC 6716 section 2.1.7), and no longer."""
+        percent = min(round(100 * fraction), 50)
+        if percent < MIN_LOSS and self._expected_loss >= MIN_LOSS:
+            # One report without loss is no proof: halve it, and go back to the cheap mode only in the end.
+            percent = self._expected_loss // 2
+        percent = percent if percent >= MIN_LOSS else 0
+        transcoder: object = self.to_client.transcoder
+        if percent != self._expected_loss and isinstance(transcoder, ExpectsLoss):
+            self._expected_loss = percent
+            transcoder.expect_loss(percent)
 
     def _rtcp_from_peer(self, data: bytes, now: float) -> None:
         self._peer_reports.received(data, now)
@@ -214,6 +297,10 @@ class WorkerSession:
         """Let time pass: ICE, RTCP, silence."""
         for connection in list(self.branches.values()):
             connection.advance(now)
+        for packet in self.to_peer.flush(now, give_up=False):
+            self.peer.send(packet)
+        for packet in self.to_client.flush(now, give_up=False):
+            self._to_active(packet)
         if self._streams is not None and self._active is not None and self._active.connected:
             client, peer = self._streams
             if self._client_reports.due(now):
@@ -262,13 +349,43 @@ class WorkerSession:
             client, peer = self._streams
         relayed = client is not None and peer is not None and same_payload(client.codec, peer.codec)
         client_name, peer_name = client.codec.name if client else "", peer.codec.name if peer else ""
+        active = self._active
+        guarded = {
+            "client": (0, 0, 0) if active is None else (active.filtered, active.srtp_errors, active.send_errors),
+            "peer": (self.peer.filtered, self.peer.srtp_errors, self.peer.send_errors),
+        }
+        legs = {
+            name: {
+                **reports.stats(codec),
+                "codec": codec,
+                "level_dbfs": _level(direction, codec),
+                "concealed": direction.concealed,
+                "dropped": sum(direction.dropped.values()),
+                "filtered": guarded[name][0],
+                "srtp_errors": guarded[name][1],
+                "send_errors": guarded[name][2],
+            }
+            for name, reports, direction, codec in (
+                ("client", self._client_reports, self.to_peer, client_name),
+                ("peer", self._peer_reports, self.to_client, peer_name),
+            )
+        }
         return {
             "mode": ("relay" if relayed else "transcode") if client else "",
             "client_codec": client_name,
             "peer_codec": peer_name,
-            "client": self._client_reports.stats(client_name),
-            "peer": self._peer_reports.stats(peer_name),
+            "ice": self._ice_state(),
+            **legs,
         }
+
+    def _ice_state(self) -> str:
+        """How far the active branch is: "", "checking", "dtls", "connected", or why it failed."""
+        active = self._active
+        if active is None or active.agent is None:
+            return ""
+        if active.connected:
+            return "connected"
+        return active.agent.failed or ("dtls" if active.agent.selected is not None else "checking")
 
     def sockets(self) -> Iterator[socket.socket]:
         """All sockets of the session."""
@@ -292,9 +409,26 @@ class WorkerSession:
             for connection in self.branches.values():
                 await connection.close()
         finally:
+            self._peer_player.clear()
+            self._client_player.clear()
+            self._close_tones()
             self.peer.close()
             self.to_peer.close()
             self.to_client.close()
+
+
+def _level(direction: Direction, codec: str) -> float | None:
+    """How loud the source was last, in dBFS; None where only its codec would tell, or nothing was heard."""
+    if not direction.last_payload:
+        return None
+    transcoder: object = direction.transcoder
+    if isinstance(transcoder, Levels):
+        return round(transcoder.level(), 1)
+    if codec in ("PCMA", "PCMU"):
+        samples = array("h", g711.decode(cast(Law, codec), direction.last_payload))
+        energy = sum(map(mul, samples, samples)) * 2 / len(samples)
+        return round(max(10 * math.log10(energy / 32768**2), -100.0), 1) if energy else -100.0
+    return None
 
 
 def _new_direction() -> Direction:

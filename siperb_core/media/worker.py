@@ -27,6 +27,7 @@ from siperb_core.media.dtls import load_certificate
 from siperb_core.media.messages import MAX_MESSAGE, MAX_SOCKETS, MediaEvent, Settings, converter, decode, encode
 from siperb_core.media.session import SessionSettings, WorkerSession
 from siperb_core.media.transcoders import load_transcoders
+from siperb_core.rtp.events import Digit
 from siperb_core.sdp.plan import SessionPlan
 
 MAX_EVENTS: Final = 512
@@ -126,6 +127,8 @@ class Worker:
         elif kind == "apply":
             session.apply(converter.structure(message["plan"], SessionPlan))
             self._wake.set()
+        elif kind == "digit":
+            session.send_digit(message["leg"], Digit(message["key"], message["ms"]))
         elif kind == "close":
             self._nursery.start_soon(self._close, self._sessions.pop(session_id))
 

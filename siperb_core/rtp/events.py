@@ -33,6 +33,45 @@ class TelephoneEvent:
         return DIGITS[self.event] if self.event < len(DIGITS) else ""
 
 
+@attrs.frozen
+class Digit:
+    """One key that was pressed: which, and for how long."""
+
+    key: str
+    milliseconds: int
+
+
+class EventReader:
+    """Makes digits out of telephone-event packets: each once, when it is over, whatever of its packets was lost.
+
+    All packets of an event have one timestamp (section 2.5.1.2). It is over with the first packet that says so; when
+    all of these are lost, with the next event or the next audio.
+    """
+
+    def __init__(self) -> None:
+        self._timestamp: int | None = None
+        self._told = True
+        self._key = ""
+        self._duration = 0
+
+    def take(self, payload: bytes, timestamp: int, clock: int) -> list[Digit]:
+        """Take a packet's payload; gives the digits that are over. Raises RtpError."""
+        event = parse_event(payload)
+        ended: list[Digit] = []
+        if timestamp != self._timestamp:
+            ended = self.over(clock)
+            self._timestamp, self._told, self._key, self._duration = timestamp, False, event.digit, 0
+        self._duration = max(self._duration, event.duration)
+        return ended + self.over(clock) if event.end else ended
+
+    def over(self, clock: int) -> list[Digit]:
+        """What follows is no event: one that is still open has ended."""
+        if self._told or not self._key:
+            return []
+        self._told = True
+        return [Digit(self._key, max(1000 * self._duration // clock, 1))]
+
+
 def parse_event(payload: bytes) -> TelephoneEvent:
     """Read a telephone-event payload. Raises RtpError when it is too short."""
     if len(payload) < _EVENT.size:

@@ -355,6 +355,14 @@ class Bridge:
             self._state = self._offer.before
             self._offer = None
 
+    def withdraw(self) -> None:
+        """The last offer's request has failed, though a provisional response may have answered it: everything is as
+        before it.
+        """
+        if self._offer is not None:
+            self._state = self._offer.before
+            self._offer = None
+
     def drop_branch(self, branch: str) -> None:
         """A branch is over: cancelled, refused, or hung up. Its unanswered offer goes with it."""
         offer = self._offer

@@ -81,6 +81,7 @@ class PeerLeg:
     ssrc: int
     stream: Stream | None = None
     srtp: PeerKeys | None = None  # None: plain RTP
+    dtmf: Literal["event", "info", "inband"] = "event"  # how the PBX gets digits, and with tones, gives them
 
 
 @attrs.frozen

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from siperb_core.sdp import SdpError
+from siperb_core.sip import Message
 
 SDP = ("Content-Type", "application/sdp")
 
@@ -15,6 +16,7 @@ class FakeMedia:
 
     def __init__(self) -> None:
         self.on_dead: Callable[[str], None] = lambda cause: None
+        self.on_digit: Callable[..., None] = lambda leg, digit: None
         self.diagnosis = ""
         self.answered_by: object | None = None
         self.log: list[tuple[str, str, bytes]] = []
@@ -40,6 +42,15 @@ class FakeMedia:
         if not self.answered:
             self.answered, self.offerer = True, ""
             self.log.append(("reject", "", b""))
+
+    def withdraw(self) -> None:
+        self.reject()
+
+    def learn_allow(self, message: Message) -> None:
+        pass
+
+    def take_info(self, origin: str, request: Message) -> bool:
+        return False
 
     def drop_branch(self, branch: str) -> None:
         self.log.append(("drop", branch, b""))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from siperb_core.media.direction import Direction
-from siperb_core.rtp.events import TelephoneEvent, build_event, parse_event
+from siperb_core.rtp.events import Digit, TelephoneEvent, build_event, parse_event
 from siperb_core.rtp.packet import RtpPacket, build_rtp, parse_rtp
 from siperb_core.sdp.plan import Codec, Stream
 
@@ -51,6 +51,10 @@ class Line:
         data = build_rtp(RtpPacket(pt, sequence & 0xFFFF, timestamp & 0xFFFFFFFF, ssrc, payload, marker))
         return [parse_rtp(p) for p in self.direction.forward(data, self.now)]
 
+    def flush(self) -> list[RtpPacket]:
+        """What was held back for packets that did not come."""
+        return [parse_rtp(p) for p in self.direction.flush(self.now)]
+
 
 def gaps(packets: list[RtpPacket]) -> list[tuple[int, int]]:
     return [
@@ -83,30 +87,122 @@ def test_relay_changes_the_header_only() -> None:
 def test_a_short_gap_is_filled(missing: int) -> None:
     line = Line(transcoder=Marking())
     out = line.send(1, 160) + line.send(2, 320) + line.send(3 + missing, 480 + 160 * missing, b"after")
+    out += line.flush()
     assert [p.payload for p in out[2:]] == [b"concealed"] * missing + [b"<after>"]
     assert set(gaps(out)) == {(1, 960)}
 
 
 def test_a_long_gap_stays_a_gap() -> None:
     line = Line(transcoder=Marking())
-    out = line.send(1, 160) + line.send(10, 1600)
+    out = line.send(1, 160) + line.send(10, 1600) + line.flush()
     assert gaps(out) == [(9, 8640)]
     assert line.direction.reception.lost == 8
 
 
 def test_a_gap_over_a_pause_is_not_filled() -> None:
     line = Line(transcoder=Marking())
-    out = line.send(1, 160) + line.send(3, 80000)
+    out = line.send(1, 160) + line.send(3, 80000) + line.flush()
     assert gaps(out) == [(2, (80000 - 160) * 6)]
 
 
-def test_late_and_repeated_packets_are_dropped_when_transcoding() -> None:
+def test_packets_in_order_do_not_wait() -> None:
     line = Line(transcoder=Marking())
-    line.send(10, 1600)
-    line.send(12, 1920)
-    assert line.send(12, 1920) == []
-    assert line.send(11, 1760) == []
-    assert line.direction.dropped["late"] == 2
+    assert all(len(line.send(n, 160 * n)) == 1 for n in range(20))
+
+
+@pytest.mark.parametrize("order", [(2, 1, 3, 4), (1, 3, 2, 4), (2, 3, 1, 4), (1, 4, 2, 3), (1, 1, 3, 2, 3, 2, 4)])
+def test_packets_that_overtook_one_another_come_out_in_order_and_once(order: tuple[int, ...]) -> None:
+    line = Line(transcoder=Marking())
+    out = line.send(0, 0, b"0")
+    for n in order:
+        out += line.send(n, 160 * n, b"%d" % n)
+    assert [p.payload for p in out] == [b"<%d>" % n for n in range(5)]
+    assert set(gaps(out)) == {(1, 960)}
+    assert line.direction.concealed == 0
+
+
+def test_what_comes_after_its_place_was_filled_is_dropped() -> None:
+    line = Line(transcoder=Marking())
+    out = [p for n in (1, 2, 4, 5, 6) for p in line.send(n, 160 * n, b"%d" % n)]
+    assert [p.payload for p in out] == [b"<1>", b"<2>", b"concealed", b"<4>", b"<5>", b"<6>"]
+    assert line.send(3, 480) == []
+    assert line.direction.dropped["late"] == 1
+    assert [p.payload for p in line.send(7, 1120, b"7")] == [b"<7>"]
+
+
+def test_a_gap_is_given_up_when_its_time_is_over() -> None:
+    line = Line(transcoder=Marking())
+    line.send(1, 160)
+    line.send(2, 320)
+    assert line.send(4, 640) == []
+    assert line.direction.flush(line.now + 0.03, give_up=False) == []
+    assert len(line.direction.flush(line.now + 0.1, give_up=False)) == 2
+
+
+def test_another_source_lets_out_what_was_held() -> None:
+    line = Line(transcoder=Marking())
+    line.send(1, 160)
+    line.send(3, 480, b"held")
+    assert [p.payload for p in line.send(900, 5, b"new", ssrc=6)] == [b"concealed", b"<held>", b"<new>"]
+
+
+class Twice(Marking):
+    """A transcoder whose packets carry the one before them, too."""
+
+    def recover(self, following: bytes) -> bytes:
+        return b"out of " + following
+
+
+def test_the_packet_before_one_with_error_correction_is_recovered_the_others_are_concealed() -> None:
+    line = Line(OPUS, G722, Twice())
+    out = [p for n in (1, 2, 5) for p in line.send(n, 960 * n, b"%d" % n, pt=111)] + line.flush()
+    assert [p.payload for p in out] == [b"<1>", b"<2>", b"concealed", b"out of 5", b"<5>"]
+    assert set(gaps(out)) == {(1, 160)}
+
+
+@given(st.lists(st.integers(-4, 4), min_size=40, max_size=200), st.sets(st.integers(0, 199)))
+def test_any_jumble_within_the_window_comes_out_in_order(shifts: list[int], lost: set[int]) -> None:
+    line = Line(transcoder=Marking())
+    order = sorted(range(len(shifts)), key=lambda n: n + shifts[n] / 2)
+    out = [p for n in order if n not in lost for p in line.send(n, 160 * n, b"%d" % n)] + line.flush()
+    assert all(0 < step[0] < 0x8000 and step[1] == 960 * step[0] for step in gaps(out))
+    heard = [int(p.payload[1:-1]) for p in out if p.payload != b"concealed"]
+    assert heard == sorted(set(heard))
+
+
+def test_digits_are_told_once_and_leave_no_gap() -> None:
+    line = Line(target=attrs.evolve(OPUS, dtmf_send=None), transcoder=Marking())
+    digits: list[Digit] = []
+    line.direction.on_digit = digits.append
+    out = line.send(1, 160)
+    for n in range(7):
+        event = build_event(TelephoneEvent(7, n > 3, 10, 160 * min(n + 1, 5)))
+        out += line.send(2 + n, 320, event, pt=101)
+    for n in range(3):  # all that would say its end are lost
+        out += line.send(9 + n, 2000, build_event(TelephoneEvent(11, False, 10, 160 * (n + 1))), pt=101)
+    out += line.send(15, 3200) + line.send(16, 3360) + line.flush()
+    assert digits == [Digit("7", 100), Digit("#", 60)]
+    assert [g[0] for g in gaps(out)] == [4, 1], "the lost ones stay lost, the events do not count"
+
+
+def test_a_packet_of_our_own_fits_in_between() -> None:
+    line = Line(OPUS, G722, Marking())
+    out = [p for n in range(3) for p in line.send(n, 960 * n, pt=111)]
+    line.direction.muted = True
+    start = line.direction.instant(line.now + 0.02)
+    for n in range(3, 8):
+        assert line.send(n, 960 * n, pt=111) == []
+        payload = build_event(TelephoneEvent(5, n == 7, 10, 160 * (n - 2)))
+        packet = line.direction.inject(
+            payload, event=True, marker=n == 3, elapsed=160 * (n - 3), start=start, now=line.now
+        )
+        out.append(parse_rtp(packet))
+    line.direction.muted = False
+    out += line.send(8, 960 * 8, pt=111)
+    assert [p.payload_type for p in out] == [9] * 3 + [101] * 5 + [9]
+    assert {g[0] for g in gaps(out)} == {1}
+    assert {p.timestamp for p in out[3:8]} == {start}
+    assert (start - out[2].timestamp, (out[8].timestamp - out[2].timestamp) & 0xFFFFFFFF) == (160, 6 * 160)
 
 
 def test_a_late_packet_is_relayed_in_its_place() -> None:

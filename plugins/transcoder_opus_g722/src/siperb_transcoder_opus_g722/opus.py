@@ -48,6 +48,15 @@ class OpusDecoder:
             raise ValueError(_text(self._library, samples))
         return self._view[: 2 * samples]  # type: ignore[no-any-return]
 
+    def recover(self, following: bytes) -> bytes:
+        """Samples for the packet lost just before this one, out of this one's forward error correction where it has
+        any (RFC 6716 section 2.1.7), else concealed.
+        """
+        samples = self._decode(self._state, following, len(following), self._pcm, self._last, 1)
+        if samples < 0:
+            raise ValueError(f"not an Opus packet: {_text(self._library, samples)}")
+        return self._view[: 2 * samples]  # type: ignore[no-any-return]
+
     def close(self) -> None:
         if self._state is not None:
             self._library.opus_decoder_destroy(self._state)

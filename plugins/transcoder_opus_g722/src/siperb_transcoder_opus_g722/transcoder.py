@@ -5,15 +5,18 @@ Two wideband codecs meet at 16 kHz; as soon as one side is G.711, at 8 kHz.
 
 from __future__ import annotations
 
+import math
 import re
+from array import array
 from itertools import permutations
+from operator import mul
 from typing import TYPE_CHECKING, Final, cast
 
 from siperb_core.rtp import g711
 
 from . import libraries
 from .codecs import LONGEST_G711, NAMES, decoder, encoder
-from .opus import BITRATE, OpusEncoder
+from .opus import BITRATE, OpusDecoder, OpusEncoder
 
 if TYPE_CHECKING:
     from siperb_core.media.contract import Transcoder
@@ -33,12 +36,26 @@ class PcmTranscoder:
         self._decoder = decoder(source.name, rate, ptime=ptime)
         self._encoder = encoder(target.name, rate, bitrate=_bitrate(target.fmtp))
         self._decode, self._encode = self._decoder.decode, self._encoder.encode
+        self._pcm = b""
 
     def transcode(self, payload: bytes) -> bytes:
-        return self._encode(self._decode(payload))
+        pcm = self._pcm = self._decode(payload)
+        return self._encode(pcm)
 
     def conceal(self) -> bytes:
         return self._encode(self._decoder.conceal())
+
+    def recover(self, following: bytes) -> bytes:
+        """The packet lost just before this one: Opus may carry it (forward error correction)."""
+        if isinstance(self._decoder, OpusDecoder) and following:
+            return self._encode(self._decoder.recover(following))
+        return self.conceal()
+
+    def level(self) -> float:
+        """Of the packet heard last, in dBFS (that of a full-scale sine is 0); -100 for silence."""
+        samples = array("h", self._pcm)
+        energy = sum(map(mul, samples, samples)) * 2 / (len(samples) or 1)
+        return max(10 * math.log10(energy / 32768**2), -100.0) if energy else -100.0
 
     def expect_loss(self, percent: int) -> None:
         """What the receiver's RTCP reports as lost, in per cent: above 0 Opus is sent with forward error correction."""

@@ -1,0 +1,164 @@
+"""Digits through a whole gateway, however each end has them: once at the PBX, with their duration."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from siperb_core.rtp.dtmf_tones import ToneDetector, tone
+from siperb_core.rtp.events import Digit, EventReader
+from siperb_core.testing import codecs
+from siperb_core.testing.gateway import open_gateway, websocket_url
+from siperb_core.testing.pbx import Pbx, PbxCall, PbxSettings, open_pbx
+from siperb_core.testing.softphone import PhoneCall, open_softphone
+
+TRUNK = """
+[[connection]]
+name = "office"
+type = "outbound_trunk"
+users = ["alice"]
+allow_from = ["127.0.0.1"]
+{keys}
+[connection.settings]
+server = "127.0.0.1"
+port = {port}
+"""
+
+
+@asynccontextmanager
+async def calling(
+    directory: Path, keys: str = "", number: str = "601", **settings: Any
+) -> AsyncIterator[tuple[PhoneCall, PbxCall, Pbx]]:
+    """A call from a softphone, answered, audio flowing."""
+    async with open_pbx(PbxSettings(**settings)) as pbx:
+        text = TRUNK.format(keys=keys, port=pbx.local[1])
+        async with (
+            open_gateway(directory, text) as gateway,
+            open_softphone(websocket_url(gateway), "alice-web", gateway.domain, "alice-secret") as phone,
+        ):
+            with trio.fail_after(60):
+                call = await phone.call(number)
+                await call.answered()
+                await call.connected()
+                await pbx.calls[0].listen(0.2)
+                yield call, pbx.calls[0], pbx
+                await call.hangup()
+
+
+def events_of(call: PbxCall) -> list[Digit]:
+    """The digits that come in as telephone-events from now on, with their durations."""
+    reader, found, take = EventReader(), list[Digit](), call.media.ear.take_event
+
+    def read(payload: bytes, timestamp: int) -> None:
+        found.extend(reader.take(payload, timestamp, 8000))
+        take(payload, timestamp)
+
+    call.media.ear.take_event = read  # type: ignore[method-assign]
+    return found
+
+
+async def until(done: Callable[[], bool]) -> None:
+    while not done():  # noqa: ASYNC110
+        await trio.sleep(0.02)
+
+
+async def pressed(call: PhoneCall) -> None:
+    await call.send_digits("1359#*")
+
+
+async def informed(call: PhoneCall) -> None:
+    for key in "1359#*":
+        await call.send_info(key, milliseconds=100)
+
+
+WAYS = pytest.mark.parametrize("send", [pressed, informed])
+
+
+@WAYS
+@pytest.mark.parametrize("keys", ['dtmf = "auto"', 'dtmf = "rfc4733"'])
+async def test_telephone_event_and_info_become_telephone_event(
+    tmp_path: Path, keys: str, send: Callable[[PhoneCall], Awaitable[None]]
+) -> None:
+    async with calling(tmp_path, keys) as (call, peer, _):
+        found = events_of(peer)
+        await send(call)
+        await until(lambda: len(found) >= 6)
+        await peer.listen(0.5)
+        assert [(digit.key, digit.milliseconds) for digit in found] == [(key, 100) for key in "1359#*"]
+        assert [(heard.digit, heard.way) for heard in peer.digits] == [(key, "rtp") for key in "1359#*"]
+        assert (await peer.listen()).is_tone(440, within=2), "the audio goes on"
+
+
+@WAYS
+@pytest.mark.parametrize(("keys", "events"), [('dtmf = "info"', True), ("", False)])
+async def test_both_become_info_where_the_pbx_has_that(
+    tmp_path: Path, keys: str, events: bool, send: Callable[[PhoneCall], Awaitable[None]]
+) -> None:
+    async with calling(tmp_path, keys, telephone_event=events) as (call, peer, _):
+        await send(call)
+        await until(lambda: len(peer.digits) >= 6)
+        await peer.listen(0.3)
+        assert [(heard.digit, heard.way) for heard in peer.digits] == [(key, "info") for key in "1359#*"]
+        await call.reinvite()  # requests of the phone's own are in order after those of the gateway
+
+
+@WAYS
+async def test_both_become_tones_where_the_pbx_has_nothing_else(
+    tmp_path: Path, send: Callable[[PhoneCall], Awaitable[None]]
+) -> None:
+    async with calling(tmp_path, 'dtmf = "inband"', codecs=("PCMA",)) as (call, peer, _):
+        detector, found, take = ToneDetector(), list[Digit](), peer.media.ear.take
+
+        def hear(payload: bytes) -> None:
+            found.extend(detector.feed(codecs.decode("PCMA", [payload])))
+            take(payload)
+
+        peer.media.ear.take = hear  # type: ignore[method-assign]
+        await send(call)
+        await until(lambda: len(found) >= 6)
+        await peer.listen(0.5)
+        assert "".join(digit.key for digit in found) == "1359#*"
+        assert all(digit.milliseconds == pytest.approx(100, abs=52) for digit in found)
+        assert not peer.digits
+
+
+@pytest.mark.parametrize("codec", ["PCMA", "G722"])
+async def test_tones_of_the_pbx_become_digits_of_the_phone(tmp_path: Path, codec: str) -> None:
+    async with calling(tmp_path, 'dtmf = "inband"', codecs=(codec,)) as (call, peer, _):
+        pcm = b"".join(tone(key, 0, 1600) + bytes(1600) for key in "74*") + bytes(8000)
+        if codec == "G722":  # 16 kHz by repetition: what that adds lies above the tones
+            pcm = b"".join(pcm[at : at + 2] * 2 for at in range(0, len(pcm), 2))
+        peer.media._loop = codecs.encode(codec, pcm)
+        await until(lambda: len(call.digits) >= 6)
+        heard = "".join(digit.digit for digit in call.digits)
+        assert heard[:6] in ("74*74*", "4*74*7", "*74*74")
+
+
+async def test_every_digit_arrives_once_under_five_per_cent_loss(tmp_path: Path) -> None:
+    dice = random.Random(1)
+    async with calling(tmp_path) as (call, peer, _):
+        peer_of_phone: Any = call.media._peer
+        send, lost = peer_of_phone._dtls._send_rtp, 0
+
+        async def lossy(data: bytes) -> None:
+            nonlocal lost
+            if dice.random() < 0.05:
+                lost += 1
+            else:
+                await send(data)
+
+        peer_of_phone._dtls._send_rtp = lossy
+        found = events_of(peer)
+        wanted = "0123456789*#" * 4
+        await call.send_digits(wanted)
+        await peer.listen(0.5)
+        assert lost > 10
+        assert "".join(digit.key for digit in found) == wanted
+        assert "".join(heard.digit for heard in peer.digits) == wanted
+        assert [digit.milliseconds for digit in found] == [100] * len(wanted)
