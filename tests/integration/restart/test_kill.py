@@ -7,10 +7,9 @@ from pathlib import Path
 
 import trio
 
+from siperb_core.testing.gateway_process import gateway_process, gone, own_address, until
 from siperb_core.testing.pbx import PbxSettings, open_pbx
 from siperb_core.testing.softphone import open_softphone
-
-from .process import gateway_process, gone, own_address, until
 
 GATEWAY = """
 [gateway]

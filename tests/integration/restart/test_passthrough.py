@@ -11,11 +11,11 @@ import pytest
 import trio
 
 from siperb_core.sip import Message, response_to
+from siperb_core.testing.gateway_process import GatewayProcess, gateway_process, own_address, until
 from siperb_core.testing.user_agent import Credentials, token
 from siperb_core.testing.wire import Wire, open_wire, request, stream_wire
 
 from ..transport.certificates import write_certificate
-from .process import GatewayProcess, gateway_process, own_address, until
 
 GATEWAY = """
 [gateway]

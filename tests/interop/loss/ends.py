@@ -77,7 +77,9 @@ class LightPbx:
                     await self._acknowledged[answer.call_id].wait()
                 interval = min(2 * interval, T2)
             return
+        # Section 13.3.1.4: without an ACK there is no session. (A BYE would be the polite end of it.)
         self.counts["never acknowledged"] += 1
+        self.running.discard(answer.call_id)
 
 
 class LightPhone:
@@ -113,11 +115,15 @@ class LightPhone:
                 if channel is not None:
                     channel.send_nowait(message)
 
-    async def call(self, number: str, seconds: float) -> None:
-        """One call: INVITE, 200, ACK, `seconds` of silence, BYE, 200. What became of it is in `outcomes`."""
+    async def call(self, number: str, seconds: float, setting_up: trio.Semaphore) -> None:
+        """One call: INVITE, 200, ACK, `seconds` of silence, BYE, 200. What became of it is in `outcomes`.
+
+        `setting_up` is given back when it is known whether the call is set up.
+        """
         contact = f"<sip:phone@{self._wire.sent_by};transport=ws>"
         invite = request("INVITE", f"sip:{number}@gw.example", caller=self._aor, contact=contact)
         success = await self._final(invite)
+        setting_up.release()
         if success is None or success.status != 200:
             self.outcomes["not set up: " + ("silence" if success is None else str(success.status))] += 1
             return
