@@ -46,11 +46,10 @@ from siperb_core.store import Store
 from siperb_core.targets import ASIDE_SECONDS, PATIENCE_SECONDS, Awaited, Targets, Ways, ended, is_address
 from siperb_core.transport.contract import Listener
 from siperb_core.transport.resolver import Resolver
+from siperb_core.upkeep import Upkeep
 from siperb_core.watch import Watch
 
 log = structlog.get_logger()
-
-_EXPIRY_INTERVAL = 5.0  # seconds between looks at expired bindings
 
 
 class ConfigurationError(Exception):
@@ -67,6 +66,8 @@ class Gateway:
     def __init__(self, config_path: Path) -> None:
         self.config_path = config_path
         self.config: GatewayConfig
+        self.problems: frozenset[str] = frozenset()
+        """Of the configuration in force."""
         self.domain = ""
         """The softphones' domain, and the digest realm."""
         self.plugins: Plugins
@@ -108,7 +109,7 @@ class Gateway:
                 for listen in self.config.listen:
                     await self._listen(listen)
                 await self._listen_beside()
-                nursery.start_soon(self._expire_bindings)
+                nursery.start_soon(self.upkeep.run)
                 await nursery.start(self._run_entries)
                 nursery.start_soon(self.watch.run)
                 await nursery.start(self.operations.serve)
@@ -139,7 +140,9 @@ class Gateway:
         if result.config is not None:
             self.config = result.config
             self._devices.update(result.config.devices)
+            self.problems = frozenset(map(str, result.problems))
             changes = await self.entries.reload(result.config.connections)
+            self.upkeep.drain((*changes.removed, *changes.restarted))
             for name in changes.removed:
                 self.store.delete_memory(f"entry:{name}")
             self.watch.look()
@@ -177,6 +180,7 @@ class Gateway:
         for problem in (*result.problems, *result.warnings):
             log.warning("config.problem", path=problem.path, wrong=problem.wrong, mend=problem.mend)
         self.config = result.config
+        self.problems = frozenset(map(str, result.problems))
         self.domain = result.config.gateway.domain
 
     def _prepare(self) -> None:
@@ -202,6 +206,7 @@ class Gateway:
         self.operations = Operations(self)
         self.entries = Entries(self.plugins.connection_types, self, changed=self._entry_changed)
         self.watch = Watch(self)
+        self.upkeep = Upkeep(self)
         self.media = MediaPool(
             ports="{}-{}".format(*config.media.ports),
             workers=config.media.workers or "auto",
@@ -253,18 +258,13 @@ class Gateway:
         if not started:
             task_status.started()
 
-    async def _expire_bindings(self) -> None:
-        while True:
-            await trio.sleep(_EXPIRY_INTERVAL)
-            self.softphones.expire()
-            self.calls.expire()
-
     async def _drain(self) -> None:
         with self._drain_scope:
             await self.calls.wait_idle()
         for call in self.calls.active():
             call.end("gateway is stopping")
         self._entries_scope.cancel()
+        await self.upkeep.send_softphones_away(at_once=self._drain_scope.cancelled_caught)
         await self._entries_stopped.wait()
 
     # ---- what calls need (siperb_core.calls.CallHost)

@@ -132,6 +132,7 @@ class Operations:
         name = _text(params, "name")
         try:
             await self._gateway.entries.restart(name)
+            self._gateway.upkeep.drain((name,))
         except KeyError:
             raise ControlError(
                 f"there is no connection {name}: see `siperb show connections`", INVALID_PARAMS

@@ -62,6 +62,10 @@ class Softphones:
         """The device whose REGISTER was authenticated on this flow."""
         return self._devices.get(flow)
 
+    def flows(self) -> list[Flow]:
+        """Every flow a device is known by."""
+        return list(self._devices)
+
     def authenticated(self, transaction: ServerTransaction, request: Message) -> Device | None:
         """The device a request comes from; None when it was challenged or refused, and the answer has gone out."""
         device = self._devices.get(transaction.flow) or self._by_digest(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import attrs
 
@@ -37,6 +37,14 @@ class Receiver(Protocol):
 
     def closed(self, flow: Flow, reason: str) -> None:
         """A flow has ended, or could not be opened; nothing more arrives from it and nothing can be sent on it."""
+
+
+@runtime_checkable
+class SaysGoodbye(Protocol):
+    """A flow whose other end can be told that it is about to be closed, and why: a WebSocket."""
+
+    def say_goodbye(self, code: int, reason: str) -> None:
+        """Send the close frame (RFC 6455 section 7.4), if it can be sent at once."""
 
 
 class Listener(Protocol):

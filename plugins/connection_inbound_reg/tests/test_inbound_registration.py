@@ -15,7 +15,7 @@ from trio.testing import wait_all_tasks_blocked
 from siperb_connection_inbound_reg import InboundRegistration, InboundSettings
 from siperb_core import Credentials, GeneratesSettings, OutboundCall, OutboundLeg, Refusal, Registration, Source
 from siperb_core.entries.model import Entry, GatewayConfig, GatewaySettings, Listen, Secret
-from siperb_core.sip import Message
+from siperb_core.sip import Message, response_to
 
 CONFIG = InboundSettings(username="pbx-a1", password=Secret("long-enough"))
 CONTACT = "sip:s@10.0.0.5:5060;transport=udp;line=abc;x-ast=1"
@@ -42,12 +42,18 @@ class FakeContext:
         self.log = structlog.get_logger()
         self.memory: dict[str, Any] = {} if memory is None else memory
         self.reports: list[Registration] = []
+        self.sent: list[Any] = []
+        self.latencies: list[float | None] = []
 
     async def request(self, message: Any, target: Any) -> Any:
-        raise AssertionError("nothing is sent")
+        self.sent.append((message, target))
+        return response_to(message, 200)
 
     async def contact_uri(self, target: Any) -> str:
-        raise AssertionError("we register nowhere")
+        return "sip:token@198.51.100.1:5060"
+
+    def qualified(self, latency_ms: float | None) -> None:
+        self.latencies.append(latency_ms)
 
     def report(self, registration: Registration) -> None:
         self.reports.append(registration)
@@ -237,3 +243,17 @@ def test_generated_credentials_fit_the_settings_and_the_snippets() -> None:
 def test_a_password_that_can_be_guessed_is_refused() -> None:
     with pytest.raises(ValueError, match="use a longer one"):
         InboundSettings(username="pbx", password=Secret("1234"))
+
+
+async def test_a_registered_pbx_is_qualified(nursery: trio.Nursery, autojump_clock: Any) -> None:
+    ctx = FakeContext()
+    live = await load(nursery, ctx)
+    await trio.sleep(100)
+    assert ctx.sent == [], "there is nobody to ask"
+    live.answer(register(), source())
+    await trio.sleep(61)
+    ((message, target),) = ctx.sent
+    assert (message.method, message.uri) == ("OPTIONS", CONTACT)
+    assert target.flow == FakeFlow(("203.0.113.5", 5060))
+    assert ctx.latencies == [0]
+    nursery.cancel_scope.cancel()

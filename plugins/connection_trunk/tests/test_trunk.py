@@ -27,9 +27,13 @@ class FakeContext:
         self.memory: dict[str, Any] = {}
         self.answers = list(answers)
         self.sent: list[tuple[Message, Target]] = []
+        self.latencies: list[float | None] = []
+        self.sent_at: list[float] = []
 
     async def request(self, message: Message, target: Target) -> Message:
         self.sent.append((message, target))
+        self.sent_at.append(trio.current_time())
+        await trio.sleep(0.02)
         if not self.answers:
             raise ConnectionNotReady("no answer")
         return response_to(message, self.answers.pop(0))
@@ -39,6 +43,9 @@ class FakeContext:
 
     def report(self, registration: Any) -> None:
         raise AssertionError("a trunk has no registration")
+
+    def qualified(self, latency_ms: float | None) -> None:
+        self.latencies.append(latency_ms)
 
     def raise_issue(self, issue_id: str, text: str, mend: str) -> None: ...
 
@@ -142,3 +149,46 @@ async def test_a_dead_or_unwell_server_does_not(answers: tuple[int, ...]) -> Non
 def test_a_password_needs_a_username() -> None:
     with pytest.raises(ValueError, match="add username"):
         TrunkSettings(server="a", password=Secret("x"))
+
+
+async def test_it_is_qualified_now_and_then(nursery: trio.Nursery, autojump_clock: Any) -> None:
+    ctx = FakeContext(200, 404, 405)
+    await nursery.start(OutboundTrunk().serve, ctx, TrunkSettings(server="192.0.2.1", qualify=30))
+    await trio.sleep(61)
+    assert [round(when - ctx.sent_at[0]) for when in ctx.sent_at] == [0, 30, 60]
+    assert ctx.latencies == [pytest.approx(20)] * 3
+    assert {message.method for message, _ in ctx.sent} == {"OPTIONS"}
+    nursery.cancel_scope.cancel()
+
+
+async def test_two_silences_make_it_unreachable_and_an_answer_reachable(
+    nursery: trio.Nursery, autojump_clock: Any
+) -> None:
+    ctx = FakeContext(200)
+    await nursery.start(OutboundTrunk().serve, ctx, TrunkSettings(server="192.0.2.1"))
+    await trio.sleep(59)
+    assert ctx.latencies == [pytest.approx(20)]
+    await trio.sleep(2)
+    assert ctx.latencies[-1] is not None, "one silence is none"
+    await trio.sleep(8)
+    assert ctx.latencies[-1] is None
+    ctx.answers = [200]
+    await trio.sleep(8)
+    assert ctx.latencies[-1] == pytest.approx(20)
+    nursery.cancel_scope.cancel()
+
+
+async def test_an_overloaded_server_is_not_reachable(nursery: trio.Nursery, autojump_clock: Any) -> None:
+    ctx = FakeContext(*[503] * 3)
+    await nursery.start(OutboundTrunk().serve, ctx, TrunkSettings(server="192.0.2.1"))
+    await trio.sleep(8)
+    assert ctx.latencies == [None]
+    nursery.cancel_scope.cancel()
+
+
+async def test_qualifying_can_be_switched_off(nursery: trio.Nursery, autojump_clock: Any) -> None:
+    ctx = FakeContext()
+    await nursery.start(OutboundTrunk().serve, ctx, TrunkSettings(server="192.0.2.1", qualify=0))
+    await trio.sleep(1000)
+    assert ctx.sent == []
+    nursery.cancel_scope.cancel()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import attrs
 
-from siperb_connection_inbound_reg.bindings import Bindings
+from siperb_connection_inbound_reg.bindings import Address, Bindings
 from siperb_core import (
     Claim,
     Connection,
@@ -25,7 +25,9 @@ from siperb_core.entries import fields
 from siperb_core.entries.model import GatewayConfig, Secret
 from siperb_core.entries.networks import allowed
 from siperb_core.entries.peer import escape_user
+from siperb_core.entries.qualify import keep_qualifying
 from siperb_core.sip import Message, ParseError, parse_uri
+from siperb_core.sip.registrar import Binding
 
 if TYPE_CHECKING:
     import trio
@@ -40,6 +42,7 @@ class InboundSettings:
 
     username: str = attrs.field(validator=fields.user)
     password: Secret
+    qualify: int = attrs.field(default=60, validator=fields.between(0, 86400, "seconds"))
 
     def __attrs_post_init__(self) -> None:
         if len(self.password.reveal()) < 8:
@@ -64,15 +67,11 @@ class LiveRegistrar:
         found = self.bindings.newest(self._ctx.now())
         if found is None:
             return Refusal(480, "the PBX is not registered")
-        binding, source = found
+        binding, _ = found
         contact = parse_uri(binding.contact)
         domain = self._ctx.domain
-        host, port, transport = source
-        if transport != "udp":
-            # Nobody listens on the port a connection came from: once it is gone the contact is all there is.
-            host, port = contact.host, contact.port
         return OutboundLeg(
-            target=Target(host, port, _transport(transport), flow=binding.flow),
+            target=_target(found),
             request_uri=str(contact.with_(user=escape_user(call.number), password=None, headers=())),
             from_uri=f"sip:{self._config.username}@{domain}",
             to_uri=f"sip:{escape_user(call.number)}@{contact.host_port}",
@@ -80,6 +79,15 @@ class LiveRegistrar:
             route=tuple(binding.path),
             headers=(("P-Asserted-Identity", f"<sip:{escape_user(call.user)}@{domain}>"),),
         )
+
+    def asked(self) -> tuple[Target, str, str, tuple[str, ...]] | None:
+        """Where an OPTIONS finds the PBX; None while it is not registered."""
+        found = self.bindings.newest(self._ctx.now())
+        if found is None:
+            return None
+        binding, _ = found
+        from_uri = f"sip:{self._config.username}@{self._ctx.domain}"
+        return _target(found), binding.contact, from_uri, tuple(binding.path)
 
     def claims(self, request: Message, source: Source) -> Claim | None:
         """A REGISTER for our username, with its password; other requests from where the PBX registered, from
@@ -138,7 +146,7 @@ class InboundRegistration:
         return {"username": f"pbx-{random_token(6).lower()}", "password": random_token(_PASSWORD_OCTETS)}
 
     def instructions(self, name: str, config: InboundSettings, gateway: GatewayConfig) -> str:
-        """The host to register to, and snippets for Asterisk and FreeSWITCH."""
+        """The host to register to, and what to enter into Asterisk, FreePBX, FreeSWITCH and 3CX."""
         from siperb_connection_inbound_reg.snippets import gateway_address, snippets
 
         host, port, transport = gateway_address(gateway)
@@ -157,6 +165,14 @@ class InboundRegistration:
         live = LiveRegistrar(ctx, config)
         live.report()
         task_status.started(live)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch_expiry, ctx, live)
+            if config.qualify:
+                await keep_qualifying(ctx, config.qualify, live.asked)
+
+    async def _watch_expiry(self, ctx: EntryContext, live: LiveRegistrar) -> None:
+        import trio
+
         while True:
             deadline = live.bindings.next_expiry
             changed = trio.Event()
@@ -165,6 +181,16 @@ class InboundRegistration:
                 await changed.wait()
             if live.bindings.expire(ctx.now()):
                 live.report()
+
+
+def _target(found: tuple[Binding, Address]) -> Target:
+    binding, (host, source_port, transport) = found
+    port: int | None = source_port
+    if transport != "udp":
+        # Nobody listens on the port a connection came from: once it is gone the contact is all there is.
+        contact = parse_uri(binding.contact)
+        host, port = contact.host, contact.port
+    return Target(host, port, _transport(transport), flow=binding.flow)
 
 
 def _transport(name: str) -> Literal["udp", "tcp", "tls"]:

@@ -10,7 +10,7 @@ from siperb_core.entries.peer import with_port
 _ALL = ("0.0.0.0", "::")
 
 _PJSIP = """\
-; Asterisk and FreePBX: pjsip.conf (FreePBX: pjsip_custom_post.conf)
+; Asterisk: pjsip.conf
 [{name}]
 type = registration
 server_uri = sip:{address}{transport}
@@ -69,6 +69,49 @@ _FREESWITCH = """\
 </include>
 """
 
+_FREEPBX = """\
+# FreePBX: Connectivity, Trunks, Add SIP (chan_pjsip) Trunk
+General
+  Trunk Name:            {name}
+pjsip Settings, General
+  Username:              {username}
+  Auth username:         {username}
+  Secret:                {password}
+  Authentication:        Outbound
+  Registration:          Send
+  SIP Server:            {host}
+  SIP Server Port:       {port}
+  Transport:             0.0.0.0-{protocol}
+pjsip Settings, Advanced
+  From Domain:           {domain}
+  From User:             {username}
+  Client URI:            sip:{username}@{domain}
+  Expiration:            300
+  Qualify Frequency:     60
+  Match (Permit):        {host}
+  Support Path:          No
+pjsip Settings, Codecs
+  g722, alaw, ulaw
+"""
+
+_3CX = """\
+# 3CX: Voice & Chat (SIP Trunks), Add Trunk, Generic
+General
+  Registrar/Server:      {host}, port {port}
+  Outbound Proxy:        {host}, port {port}
+  Type of Authentication: Register/Account based
+  Authentication ID:     {username}
+  Password:              {password}
+  Main Trunk No:         {username}
+Options
+  Transport Protocol:    {protocol_upper}
+  Re-Register Timeout:   300
+  Codec Priority:        G722, G.711 A-law, G.711 U-law
+Outbound Parameters
+  From: User Part        {username}
+  From: Host Part        {domain}
+"""
+
 
 def gateway_address(gateway: GatewayConfig) -> tuple[str, int, str]:
     """Host, port and transport a PBX reaches the gateway at: its own UDP, TCP or TLS listener, in this order."""
@@ -85,7 +128,7 @@ def gateway_address(gateway: GatewayConfig) -> tuple[str, int, str]:
 
 
 def snippets(name: str, username: str, password: str, gateway: GatewayConfig) -> str:
-    """Configuration for Asterisk and for FreeSWITCH."""
+    """Configuration for Asterisk, FreePBX, FreeSWITCH and 3CX."""
     host, port, transport = gateway_address(gateway)
     values = {
         "name": name,
@@ -95,7 +138,10 @@ def snippets(name: str, username: str, password: str, gateway: GatewayConfig) ->
         "host": host,
         "address": with_port(host, port),
         "transport": "" if transport == "udp" else rf"\;transport={transport}",
+        "port": str(port),
         "protocol": transport,
+        "protocol_upper": transport.upper(),
     }
     escaped = {f"{key}_xml": quoteattr(value) for key, value in values.items()}
-    return _PJSIP.format(**values) + "\n" + _FREESWITCH.format(**values, **escaped)
+    texts = (_PJSIP, _FREEPBX, _FREESWITCH, _3CX)
+    return "\n".join(text.format(**values, **escaped) for text in texts)

@@ -23,6 +23,7 @@ from siperb_core import (
 from siperb_core.entries import fields
 from siperb_core.entries.networks import allowed
 from siperb_core.entries.peer import PeerSettings, with_port
+from siperb_core.entries.qualify import RETRY_SECONDS, options
 from siperb_core.sip import Message, parse_uri
 from siperb_core.sip import registration as machine
 
@@ -128,6 +129,19 @@ class OutboundRegistration:
         contact = await ctx.contact_uri(config.target)
         await _Driver(ctx, config, contact, query=True).register_once()
 
+    async def returned(self, ctx: EntryContext, config: RegistrationSettings) -> None:
+        """Ask by OPTIONS, which needs no password and so cannot be too often wrong, until there is any answer."""
+        import trio  # not at the top: what only reads settings, `siperb route` say, need not wait for it
+
+        server, user = with_port(config.server, config.port), config.from_user or config.username
+        while True:
+            try:
+                await options(ctx, config.target, f"sip:{server}", f"sip:{user}@{config.domain}", config.route)
+            except ConnectionNotReady:
+                await trio.sleep(RETRY_SECONDS)
+            else:
+                return
+
     async def serve(
         self, ctx: EntryContext, config: RegistrationSettings, *, task_status: trio.TaskStatus[Connection]
     ) -> None:
@@ -155,6 +169,7 @@ class _Driver:
         self._query = query
         self._client = machine.RegistrationClient(config.machine_settings(contact), ctx.random_token)
         self._wake_at = 0.0
+        self._unanswered = False  # a REGISTER is on its way, and may be granted whatever becomes of us
 
     @property
     def realms(self) -> tuple[str, ...]:
@@ -242,8 +257,11 @@ class _Driver:
             message.remove("Contact")
             message.remove("Expires")
         try:
+            self._unanswered = True
             response = await self._ctx.request(message, self._target)
+            self._unanswered = False
         except ConnectionNotReady as error:
+            self._unanswered = False  # nobody is there to take a contact back from
             return self._client.timeout(self._ctx.now(), str(error))
         return self._client.response(response, self._ctx.now())
 
@@ -256,17 +274,17 @@ class _Driver:
             raise ConnectionAuthFailed(text)
         if rejected.kind == "config":
             raise ConnectionConfigError(text)
-        raise ConnectionNotReady(text, retry_after=rejected.retry_after)
+        raise ConnectionNotReady(text, retry_after=rejected.retry_after, answered=status is not None)
 
     def _report(self, state: Any, expires_at: float | None, status: int | None, reason: str) -> None:
         if not self._query:
             self._ctx.report(Registration(state, expires_at, status, reason))
 
     async def unregister(self) -> None:
-        """Take the contact back, if the PBX has it, whatever is being cancelled; a PBX that does not answer has a few
+        """Take the contact back, if the PBX has or may have it, whatever is being cancelled; a PBX that does not answer has a few
         seconds.
         """
-        if self._client.expires_at is None:
+        if self._client.expires_at is None and not self._unanswered:
             return
         import trio
 

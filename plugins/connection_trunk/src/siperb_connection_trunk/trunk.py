@@ -16,9 +16,12 @@ from siperb_core import (
     OutboundLeg,
     Refusal,
     Source,
+    Target,
 )
+from siperb_core.entries import fields
 from siperb_core.entries.networks import allowed
 from siperb_core.entries.peer import PeerSettings, with_port
+from siperb_core.entries.qualify import is_well, keep_qualifying, options
 from siperb_core.sip import Message, parse_uri
 
 if TYPE_CHECKING:
@@ -28,8 +31,10 @@ if TYPE_CHECKING:
 @attrs.frozen(kw_only=True)
 class TrunkSettings(PeerSettings):
     """`[connection.settings]` of an outbound_trunk: a PBX at a fixed place, username and password only where it asks
-    for them.
+    for them. `qualify` is the seconds between two OPTIONS, 0 for none.
     """
+
+    qualify: int = attrs.field(default=60, validator=fields.between(0, 86400, "seconds"))
 
     def __attrs_post_init__(self) -> None:
         if self.password and not (self.username or self.auth_username):
@@ -78,31 +83,22 @@ class OutboundTrunk:
 
     async def probe(self, ctx: EntryContext, config: TrunkSettings) -> None:
         """Send an OPTIONS; any answer that does not say the server is unwell is good enough."""
-        host = with_port(config.server, config.port)
-        uri = f"sip:{host}"
-        user = config.from_user or config.username or "siperb"
-        request = Message.request(
-            "OPTIONS",
-            uri,
-            [
-                *(("Route", route) for route in config.route),
-                ("From", f"<sip:{user}@{config.domain}>;tag={ctx.random_token()}"),
-                ("To", f"<{uri}>"),
-                ("Call-ID", ctx.random_token()),
-                ("CSeq", "1 OPTIONS"),
-                ("Contact", f"<{await ctx.contact_uri(config.target)}>"),
-                ("Accept", "application/sdp"),
-            ],
-        )
-        response = await ctx.request(request, config.target)
-        if response.status in (408, 480) or response.status >= 500:
+        response = await options(ctx, *_asked(config))
+        if not is_well(response):
             raise ConnectionNotReady(f"the PBX answers OPTIONS with {response.status} {response.reason}")
 
     async def serve(
         self, ctx: EntryContext, config: TrunkSettings, *, task_status: trio.TaskStatus[Connection]
     ) -> None:
-        """Loaded at once: there is nothing to set up and nothing to keep up."""
+        """Loaded at once: there is nothing to set up; then see now and then whether the PBX is there."""
         import trio  # not at the top: what only reads settings, `siperb route` say, need not wait for it
 
         task_status.started(LiveTrunk(ctx, config))
+        if config.qualify:
+            await keep_qualifying(ctx, config.qualify, lambda: _asked(config))
         await trio.sleep_forever()
+
+
+def _asked(config: TrunkSettings) -> tuple[Target, str, str, tuple[str, ...]]:
+    user = config.from_user or config.username or "siperb"
+    return config.target, f"sip:{with_port(config.server, config.port)}", f"sip:{user}@{config.domain}", config.route
