@@ -8,6 +8,7 @@ import trio
 
 from siperb_core.doctor.finding import Notes
 from siperb_core.doctor.our_end import OurEnd
+from siperb_core.doctor.peer import codecs_of
 from siperb_core.entries.contract import ConnectionNotReady, OutboundCall, OutboundLeg
 from siperb_core.entries.model import Entry
 from siperb_core.entries.peer import PeerSettings
@@ -94,6 +95,8 @@ async def check_call(
     try:
         codec = sound.agreed.codec if sound.agreed is not None else "none"
         notes.ok("call", f"{number} answered in {trio.current_time() - begin:.1f} s, with {codec}")
+        answered = codecs_of(call.responses[-1].body) if call.responses else ()
+        notes.ok("codecs", f"offered {', '.join(codecs)}; the PBX took {', '.join(answered) or codec}")
         await _check_audio(notes, sound, media)
     finally:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + 5):

@@ -65,7 +65,11 @@ class Examination:
 
             async def one(note: Notes, entry: Entry) -> None:
                 async with limit:
-                    await self._connection(note, end, entries, entry, number)
+                    try:
+                        await self._connection(note, end, entries, entry, number)
+                    except Exception as error:  # a plugin's settings, or ours: it costs this connection's report only
+                        text = f"the doctor himself fell ill: {type(error).__name__}: {error}"
+                        note.wrong("doctor", text[:300], "report it, with siperb diagnostics of this connection")
 
             async with trio.open_nursery() as nursery:
                 for note, entry in zip(notes, wanted, strict=True):

@@ -93,7 +93,10 @@ class OurEnd:
         """Have a UDP socket on each address the gateway has one on, so that the PBX sees the address it knows."""
         hosts = {listen.bind[0] for listen in self._config.listen if listen.transport == "udp"} or {"0.0.0.0"}
         for host in sorted(hosts):
-            await self._listen(Listen("udp", (host, 0)))
+            try:
+                await self._listen(Listen("udp", (host, 0)))
+            except OSError:  # told as a finding about that port; what can be looked at from elsewhere is
+                await self._listen(Listen("udp", ("::" if ":" in host else "0.0.0.0", 0)))
 
     async def _listen(self, listen: Listen) -> Listener:
         transport = self._plugins.transports[listen.transport]

@@ -114,6 +114,7 @@ async def test_all_is_well_with_a_gateway_running(tmp_path: Path) -> None:
                 "nat": "ok",
                 "clock": "skipped",
                 "call": "ok",
+                "codecs": "ok",
                 "rtp in": "ok",
                 "rtp out": "ok",
             }, found
@@ -201,6 +202,13 @@ async def test_a_name_that_leads_nowhere(tmp_path: Path) -> None:
     assert "options" not in found
 
 
+async def test_a_listener_at_an_address_that_is_not_ours_does_not_end_the_examination(tmp_path: Path) -> None:
+    async with open_pbx() as pbx:
+        path = write(tmp_path, TRUNK.format(server="127.0.0.1", port=pbx.local[1], codecs='"PCMA"'))
+        path.write_text(path.read_text().replace('bind = "127.0.0.1:0"', 'bind = "192.0.2.77:0"', 1))
+        assert (await examine(path))["options"].verdict == "ok"
+
+
 async def test_behind_a_nat(tmp_path: Path) -> None:
     async with open_pbx() as pbx:
         text = TRUNK.format(server="127.0.0.1", port=pbx.local[1], codecs='"PCMA"')
@@ -248,6 +256,12 @@ class Authority:
         self.file.write_bytes(self._sign(self.name, self.key, [], 90, ca=True))
 
     def server(self, name: str, days: float) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.write(name, days))
+        return context
+
+    def write(self, name: str, days: float) -> Path:
+        """Certificate and key in one file."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         pem = self._sign(subject, key, [name], days)
@@ -256,9 +270,7 @@ class Authority:
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
         file.write_bytes(pem + private)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(file)
-        return context
+        return file
 
     def _sign(
         self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, names: list[str], days: float, *, ca: bool = False
@@ -335,6 +347,23 @@ async def test_a_certificate_nobody_checks_is_wrong(tmp_path: Path) -> None:
     assert fine
     assert findings[0].verdict == "wrong"
     assert "verify is false" in findings[0].text
+
+
+async def test_a_pbx_over_tls_whose_certificate_runs_out(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    file = authority.write("127.0.0.1", 5)
+    async with pbx_of(transports=("tls",), certificate=file, key=file) as pbx:
+        text = REGISTRATION.format(port=pbx.local[1], password="two-hundred")
+        text += f'transport = "tls"\nca = "{authority.file}"\n'
+        async with open_gateway(tmp_path, text, head=HEAD.format(gateway="")) as gateway:
+            gateway.watch.look()
+            (issue,) = await gateway.operations.call("show.issues")
+            assert (issue["connection"], issue["id"]) == ("office", "peer_certificate")
+            found = await examine(gateway.config_path, number="600")
+            wrong = {check for check, finding in found.items() if finding.verdict == "wrong"}
+            assert wrong == {"certificate", "issue"}, found
+            assert found["tls"].text.startswith("TLSv1.")
+            assert found["rtp out"].verdict == "ok"
 
 
 async def test_tcp_that_is_refused() -> None:

@@ -97,6 +97,8 @@ async def test_planted_secrets_come_out_nowhere(tmp_path: Path) -> None:
                     out += await all_that_comes_out(gateway)
                 assert ("wrong", "auth_failed") in await issues(gateway)
                 dump = await gateway.operations.call("diagnostics", {"name": "right"})
+                link = await gateway.operations.call("device.link", {"name": "alice-web"})
+                tokens = [link["provision"].rpartition("/")[2], *map(gateway.entry_token, ("right", "wrong", "in"))]
                 answers = [
                     value
                     for message in pbx.agent.received_messages
@@ -106,7 +108,8 @@ async def test_planted_secrets_come_out_nowhere(tmp_path: Path) -> None:
     digests = [value.partition('response="')[2].partition('"')[0] for value in answers]
     assert len(digests) >= 3
     logged = json.dumps(logs, default=repr)
-    for secret in (*planted, *digests):
+    assert all(len(token) >= 16 for token in tokens)
+    for secret in (*planted, *digests, *tokens):
         assert secret not in out
         assert secret not in logged
     assert dump["config"]["settings"]["password"] == {"type": "secret", "value": "***"}

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from siperb_core.cli import main
 from siperb_core.entries.contract import Credentials
 from siperb_core.entries.diagnostics import (
     HIDDEN,
@@ -225,6 +226,13 @@ def test_a_secret_s_file_and_variable_are_named_and_not_read_out(
         result = load_text(text.encode(), tmp_path / "siperb.toml", TYPES)
         assert result.problems
         assert "S3planted" not in "".join(map(str, result.problems))
+
+
+def test_the_command_needs_a_gateway(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "siperb.toml"
+    path.write_text('[gateway]\ndomain = "x.example"\n')
+    assert main(["diagnostics", "office", "--config", str(path)]) == 1
+    assert "no gateway is running" in capsys.readouterr().err
 
 
 def test_what_holds_secrets_does_not_print_them() -> None:
