@@ -306,15 +306,28 @@ class Call:
         if self.over:
             return
         self.over = True
-        if self.media is not None:
-            self.record.media = self.media.statistics()
-            self.record.diagnosis = self.record.diagnosis or self.media.diagnosis
-            self.media.close()
+        media = self.media
+        if media is not None:
+            self.record.media = media.statistics()
+            self.record.diagnosis = self.record.diagnosis or media.diagnosis
         self.record.end(self.host.now(), cause)
         self.usages.ack_by = self.usages.session_ends = None
         self.announce("ended")
         self._directory.ended(self)
+        if media is not None:
+            media.close(self._settle)
+        elif self.method == "INVITE":
+            self.host.keep_record(self.record)
         self._leave()
+
+    def _settle(self) -> None:
+        """The worker has given the last figures: only now the record is whole."""
+        media, record = self.media, self.record
+        if media is not None and self.method == "INVITE":
+            record.media = media.statistics()
+            if not record.diagnosis and record.answered is not None:
+                record.diagnosis = media.diagnose((record.ended or record.answered) - record.answered)
+            self.host.keep_record(record)
 
     def _leave(self) -> None:
         """Go, unless a subscription is left, a transfer being reported on say (RFC 5057 section 4.2)."""

@@ -92,7 +92,6 @@ class Calls:
         """A call is over: it goes to those that ended."""
         if call.method == "INVITE":
             self._ended.append(call.record)
-            self._host.keep_record(call.record)
         self._one_over.set()
         self._one_over = trio.Event()
 

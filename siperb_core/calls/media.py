@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import attrs
 
-from siperb_core.media.messages import MediaEvent
+from siperb_core.media.messages import CONSENT_LOST, MediaEvent
 from siperb_core.media.pool import MediaSession, MediaUnavailableError
 from siperb_core.media.ports import PortsExhaustedError
 from siperb_core.rtp.events import DIGITS, Digit
@@ -36,7 +36,6 @@ _CAUSES = {
     ("rtp_timeout", "peer"): "PBX sent no RTP",
     ("one_way", "client"): "one-way audio: the softphone sent no RTP",
     ("one_way", "peer"): "one-way audio: PBX sent no RTP",
-    ("ice_failed", "client"): "the softphone's ICE never connected",
     ("dtls_failed", "client"): "DTLS with the softphone failed",
     ("worker_died", ""): "the media worker died",
 }
@@ -58,12 +57,14 @@ class CallMedia:
         self.on_digit: Callable[[Origin, Digit], None] = lambda leg, digit: None
         """Called with a digit that a leg is to be told of in a SIP INFO."""
         self._peer_takes_info = False
+        self._mdns = False  # the softphone hides its addresses behind names (RFC 8828)
         self._branches: dict[str, LegIdentity] = {}
         session.on_event = self._happened
 
     def offer(self, origin: Origin, branch: str, sdp: bytes) -> bytes:
         """An offer of one leg as the other leg's. Raises `SdpError`, and one of `NO_MEDIA` for a new branch."""
         identity = self._identity(branch, sdp if origin == "client" else b"")
+        self._note_candidates(origin, sdp)
         if origin == "client":
             offer = self.bridge.offer_from_client(sdp, branch, identity)
         else:
@@ -73,6 +74,7 @@ class CallMedia:
 
     def answer(self, origin: Origin, branch: str, sdp: bytes) -> bytes:
         """An answer of one leg as the other leg's. Raises `SdpError`."""
+        self._note_candidates(origin, sdp)
         if origin == "client":
             answer = self.bridge.answer_from_client(sdp, branch)
         else:
@@ -152,9 +154,46 @@ class CallMedia:
             "peer_codec": bridge.peer_codec,
         }
 
-    def close(self) -> None:
-        """The call is over."""
-        self.session.close()
+    def diagnose(self, seconds: float) -> str:
+        """What was wrong with the media of a call that was answered for so long, by the figures at its end; "" where
+        nothing was.
+        """
+        if self.diagnosis:
+            return self.diagnosis
+        stats, plan = self.session.stats, self.bridge.plan
+        ice = stats.get("ice", "")
+        if ice == "dtls":
+            return "DTLS with the softphone was not done when the call ended"
+        if ice not in ("", "connected"):
+            return self._ice_failed()
+        both_ways = plan.peer is not None and plan.peer.stream is not None and plan.peer.stream.direction == "sendrecv"
+        if ice == "connected" and seconds >= _ONE_WAY_SECONDS and both_ways:
+            silent = [leg for leg in ("client", "peer") if not stats[leg]["packets_in"]]
+            if silent:
+                return "; ".join(_CAUSES["rtp_timeout", leg] for leg in silent)
+        lossy = [
+            f"{name} lost {100 * lost / (lost + came):.0f} % of its packets on the way here"
+            for leg, name in (("client", "the softphone"), ("peer", "PBX"))
+            if (lost := stats[leg]["lost"]) > _MUCH_LOSS * (lost + (came := stats[leg]["packets_in"])) and came
+        ]
+        return "; ".join(lossy)
+
+    def _ice_failed(self) -> str:
+        """The browser's ICE did not connect: why, by the candidates it gave."""
+        plan = self.bridge.plan
+        active = plan.clients.get(plan.active or "")
+        if active is None or active.remote_candidates:
+            return "browser's ICE never connected"
+        which = "only mDNS candidates" if self._mdns else "it gave no candidates that can be used"
+        return f"browser's ICE never connected: {which}"
+
+    def close(self, then: Callable[[], None] = lambda: None) -> None:
+        """The call is over; `then` is called once its last figures are there."""
+        self.session.close(then)
+
+    def _note_candidates(self, origin: Origin, sdp: bytes) -> None:
+        if origin == "client":
+            self._mdns = _MDNS.search(sdp) is not None
 
     def _identity(self, branch: str, client_offer: bytes) -> LegIdentity | None:
         """Port and credentials of a new branch; fresh credentials where the softphone restarts ICE; else None."""
@@ -176,11 +215,20 @@ class CallMedia:
             return
         if event.branch and event.branch != self.bridge.active:
             return  # of a branch that lost, or has not answered
-        cause = _CAUSES.get((event.kind, event.leg)) or _CAUSES.get((event.kind, "")) or event.detail or event.kind
+        if event.kind == "ice_failed":
+            cause = _GONE if event.detail == CONSENT_LOST else self._ice_failed()
+            event = attrs.evolve(event, detail="")
+        else:
+            cause = _CAUSES.get((event.kind, event.leg)) or _CAUSES.get((event.kind, "")) or event.detail or event.kind
         self.diagnosis = f"{cause} ({event.detail})" if event.detail and event.detail != cause else cause
         if event.kind in _FATAL:
             self.on_dead(cause)
 
+
+_MDNS = re.compile(rb"^a=candidate:\S+ \d+ udp \d+ [0-9A-Za-z-]+\.local ", re.IGNORECASE | re.MULTILINE)
+_GONE = "the browser no longer answers: it is gone, or its network is"
+_ONE_WAY_SECONDS = 5.0
+_MUCH_LOSS = 0.05
 
 _SIGNAL = re.compile(r"^\s*signal\s*=\s*(\S+)\s*$", re.IGNORECASE | re.MULTILINE)
 _DURATION = re.compile(r"^\s*duration\s*=\s*([0-9]{1,5})\s*$", re.IGNORECASE | re.MULTILINE)

@@ -15,6 +15,8 @@ from typing import Any, Final, Literal
 import attrs
 from aioice import Candidate, stun
 
+from siperb_core.media.messages import CONSENT_LOST
+
 Address = tuple[str, int]
 
 MAX_REMOTE_CANDIDATES: Final = 32
@@ -187,7 +189,7 @@ class IceAgent:
 
     def _keep_consent(self, now: float) -> None:
         if now - self._consented_at > CONSENT_EXPIRY:
-            self.failed = "the client no longer answers"
+            self.failed = CONSENT_LOST
         elif now >= self._next_consent and self.selected is not None:
             self._next_consent = now + CONSENT_INTERVAL
             self._check(self._pair(self.selected, 0), now, once=True)

@@ -17,6 +17,9 @@ from siperb_core.sdp.plan import SessionPlan
 MAX_MESSAGE: Final = 128 * 1024
 MAX_SOCKETS: Final = 2
 
+CONSENT_LOST: Final = "the client no longer answers"
+"""Detail of `ice_failed` where ICE had connected, and consent has run out (RFC 7675)."""
+
 converter = make_converter(forbid_extra_keys=True)
 
 EventKind = Literal[

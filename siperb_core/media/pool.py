@@ -64,6 +64,7 @@ class MediaSession:
         self._client_v6 = client_v6
         self._ports: list[int] = [peer_port, peer_port + 1]
         self._branch_ports: dict[str, int] = {}
+        self._then: Callable[[], None] | None = None
 
     def add_branch(self, branch: str) -> int:
         """Bind a socket for a branch and return its port.
@@ -101,8 +102,14 @@ class MediaSession:
                 {"do": "digit", "session": self._id, "leg": leg, "key": digit.key, "ms": digit.milliseconds}
             )
 
-    def close(self) -> None:
-        """End the session's media. The ports are free again once `closed` is set. May be called again."""
+    def close(self, then: Callable[[], None] | None = None) -> None:
+        """End the session's media. The ports are free again once `closed` is set; then the figures are the last ones
+        and `then` is called. May be called again.
+        """
+        if then is not None and self.closed.is_set():
+            then()
+        elif then is not None:
+            self._then = then
         if not self.ended:
             self.ended = True
             self._worker.say({"do": "close", "session": self._id})
@@ -114,6 +121,9 @@ class MediaSession:
             self._pool.ports.release(port)
         self._ports.clear()
         self.closed.set()
+        then, self._then = self._then, None
+        if then is not None:
+            then()
 
     def _happened(self, event: MediaEvent) -> None:
         if self.on_event is not None:

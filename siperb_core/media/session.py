@@ -383,7 +383,7 @@ class WorkerSession:
         active = self._active
         if active is None or active.agent is None:
             return ""
-        if active.connected:
+        if active.was_connected:
             return "connected"
         return active.agent.failed or ("dtls" if active.agent.selected is not None else "checking")
 

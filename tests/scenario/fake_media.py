@@ -58,5 +58,9 @@ class FakeMedia:
     def statistics(self) -> dict[str, Any]:
         return {}
 
-    def close(self) -> None:
+    def diagnose(self, seconds: float) -> str:
+        return ""
+
+    def close(self, then: Callable[[], None] = lambda: None) -> None:
         self.closed = True
+        then()

@@ -1,0 +1,178 @@
+"""How calls end whose media fail, and what is said of it afterwards: whole gateway, real sockets."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import trio
+
+from siperb_core.gateway import Gateway
+from siperb_core.testing import gateway as testing_gateway
+from siperb_core.testing.gateway import open_gateway, websocket_url
+from siperb_core.testing.pbx import Pbx, PbxSettings, open_pbx
+from siperb_core.testing.session import CallFailed
+from siperb_core.testing.softphone import PhoneCall, Softphone, open_softphone
+
+TRUNK = """
+[[connection]]
+name = "office"
+type = "outbound_trunk"
+users = ["alice"]
+allow_from = ["127.0.0.1"]
+{keys}
+[connection.settings]
+server = "127.0.0.1"
+port = {port}
+"""
+QUICK = testing_gateway._HEAD.replace("[media]", "[media]\nrtp_timeout = 3")
+
+
+@attrs.frozen
+class Office:
+    gateway: Gateway
+    pbx: Pbx
+    phone: Softphone
+
+    async def connected(self, number: str = "601") -> PhoneCall:
+        call = await self.phone.call(number)
+        await call.answered()
+        await call.connected()
+        await self.pbx.calls[0].listen(0.1)
+        return call
+
+    async def record(
+        self, done: Callable[[dict[str, Any]], bool] = lambda row: row["state"] == "ended"
+    ) -> dict[str, Any]:
+        """The last call, as `siperb show calls` has it once it is so."""
+        while True:
+            rows = await self.gateway.operations.call("show.calls")
+            if rows and done(rows[0]):
+                row: dict[str, Any] = rows[0]
+                return row
+            await trio.sleep(0.05)
+
+
+@asynccontextmanager
+async def office(
+    directory: Path, keys: str = "", *, pbx: dict[str, Any] | None = None, **phone: Any
+) -> AsyncIterator[Office]:
+    async with open_pbx(PbxSettings(**pbx or {})) as peer:
+        text = TRUNK.format(keys=keys, port=peer.local[1])
+        async with (
+            open_gateway(directory, text, head=QUICK) as gateway,
+            open_softphone(websocket_url(gateway), "alice-web", gateway.domain, "alice-secret", **phone) as softphone,
+        ):
+            with trio.fail_after(60):
+                yield Office(gateway, peer, softphone)
+
+
+async def test_a_softphone_that_falls_silent_ends_the_call_on_both_sides_with_the_reason(tmp_path: Path) -> None:
+    async with office(tmp_path) as world:
+        call = await world.connected()
+        media: Any = call.media
+        media._thread.call(media._peer._task.cancel)
+        await call.ended.wait()
+        await world.pbx.calls[0].ended.wait()
+        for end in (call, world.pbx.calls[0]):
+            assert end.bye is not None
+            assert end.bye.get("Reason") == 'SIP ;cause=503 ;text="the softphone sent no RTP"'
+        row = await world.record()
+        assert (row["cause"], row["diagnosis"][:26]) == ("the softphone sent no RTP", "the softphone sent no RTP ")
+        assert world.gateway.media.sessions == [] or await _closed(world.gateway)
+        assert world.gateway.media.ports.taken == 0
+
+
+async def _closed(gateway: Gateway) -> bool:
+    for session in gateway.media.sessions:
+        await session.closed.wait()
+    return True
+
+
+async def test_a_pbx_that_sends_nothing_is_named(tmp_path: Path) -> None:
+    async with office(tmp_path) as world:
+        call = await world.phone.call("601")
+        await call.answered()
+        peer: Any = world.pbx.calls[0].media
+        peer._send = lambda *args: None
+        await call.connected()
+        await call.ended.wait()
+        row = await world.record()
+        assert row["cause"] == "PBX sent no RTP"
+        assert "PBX sent no RTP" in row["diagnosis"]
+        assert row["media"]["peer"]["packets_in"] <= 2
+
+
+async def test_the_figures_of_a_call_are_those_at_its_end(tmp_path: Path) -> None:
+    async with office(tmp_path) as world:
+        call = await world.connected()
+        world.pbx.calls[0].play(1000, -10.0)
+        await call.listen(0.5)
+        sent_by_phone = call.media.packets_out
+        await call.hangup()
+        await _closed(world.gateway)
+        row = await world.record()
+        client, peer = row["media"]["client"], row["media"]["peer"]
+        assert client["packets_in"] >= sent_by_phone, "less than a second old"
+        assert peer["packets_out"] >= client["packets_in"] - 5
+        assert row["diagnosis"] == ""
+        assert peer["level_dbfs"] == pytest.approx(-10, abs=1)
+        assert (client["codec"], peer["codec"], row["media"]["ice"]) == ("opus", "G722", "connected")
+        assert client["mos"] > 4
+        assert 'media = "auto": bridged over UDP; opus-first' in row["media"]["why"]
+
+
+async def test_relay_passes_the_codec_both_have_and_says_so(tmp_path: Path) -> None:
+    async with office(tmp_path, 'media = "relay"', codecs=("opus", "G722", "PCMA")) as world:
+        call = await world.connected()
+        assert (await call.listen()).is_tone(1000, within=2)
+        assert (await world.pbx.calls[0].listen()).is_tone(440, within=2)
+        row = await world.record(lambda row: row["state"] == "answered")
+        media = row["media"]
+        assert (media["mode"], media["client_codec"], media["peer_codec"]) == ("relay", "G722", "G722")
+        assert "relay" in media["why"]
+        await call.hangup()
+
+
+async def test_relay_without_a_common_codec_is_refused_with_both_lists(tmp_path: Path) -> None:
+    async with office(tmp_path, 'media = "relay"', codecs=("opus",)) as world:
+        call = await world.phone.call("601")
+        with pytest.raises(CallFailed) as failed:
+            await call.answered()
+        assert failed.value.status == 488
+        assert failed.value.response is not None
+        warning = failed.value.response.get("Warning") or ""
+        assert "no common codec: the phone offers only opus; this gateway bridges G722, PCMA, PCMU" in warning
+        assert (await world.record())["diagnosis"].startswith("no common codec")
+
+
+@pytest.mark.parametrize(
+    ("phone", "peer", "mode"),
+    [
+        (("opus",), ("PCMA",), "transcode"),
+        (("opus",), ("PCMU",), "transcode"),
+        (("G722",), ("PCMA",), "transcode"),
+        (("PCMU",), ("G722",), "transcode"),
+        (("PCMA",), ("PCMU",), "transcode"),
+        (("PCMU",), ("PCMU",), "relay"),
+    ],
+)
+async def test_every_pair_of_codecs_is_heard_both_ways(
+    tmp_path: Path, phone: tuple[str, ...], peer: tuple[str, ...], mode: str
+) -> None:
+    async with office(tmp_path, pbx={"codecs": peer}, codecs=phone) as world:
+        call = await world.connected()
+        world.pbx.calls[0].play(1000, -10.0)
+        call.play(700, -10.0)
+        await call.hears(1000)
+        await world.pbx.calls[0].hears(700)
+        for heard, hertz in ((await call.listen(), 1000), (await world.pbx.calls[0].listen(), 700)):
+            assert heard.is_tone(hertz, within=1), heard
+            assert heard.dbfs == pytest.approx(-10, abs=0.5)
+        row = await world.record(lambda row: row["state"] == "answered")
+        assert row["media"]["mode"] == mode
+        await call.hangup()
