@@ -19,6 +19,7 @@ On a stream three kinds of message are not what they are in a datagram: the leng
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import itertools
 import socket
@@ -159,11 +160,15 @@ class World:
         async with open_wire(self.transport, address(self.gateway, self.transport), source=next(_sources)) as wire:
             yield wire
 
-    def nothing_at_the_pbx(self) -> bool:
-        """Nothing has been sent to the trunk's address."""
-        with pytest.raises(BlockingIOError):
-            self.pbx.recv(65_536)
-        return True
+    def at_the_pbx(self) -> list[bytes]:
+        """What was sent to the trunk's address, but for what the trunk itself asks: whether its PBX is alive."""
+        datagrams = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                data = self.pbx.recv(65_536)
+                if data.strip() and not data.startswith(b"OPTIONS sip:127.0.0.1"):
+                    datagrams.append(data)
+        return datagrams
 
 
 @asynccontextmanager
@@ -208,7 +213,7 @@ async def test_every_message_gets_what_its_verdict_says(
                     around.phone.received.clear()
                     await _judge(around, row, data, whole=number > 0)
                     judged += 1
-            assert around.nothing_at_the_pbx()
+            assert not around.at_the_pbx()
             assert not around.gateway.calls.active()
             assert around.gateway.signalling.rejected["bug"] == 0
     assert judged >= {"rfc4475": 50, "rfc5118": 12, "own": 40}[name]
