@@ -220,7 +220,8 @@ class ToSoftphones:
             message = carry_request(call.request, leg)
             message.set("Max-Breadth", str(breadths[number]))
             leg.local = identity.pass_caller(message, leg.local, call.request, trusted=self._trusted)
-            message.set("From", str(leg.local.with_param("tag", call.request.from_tag)))
+            tag = call.request.from_tag  # none where the caller speaks RFC 2543: an empty one breaks the grammar
+            message.set("From", str(leg.local.with_param("tag", tag) if tag else leg.local))
             refer_to_softphone(message, call.host.domain)
             if call.over or not call.map_offer(message, "peer", f"{number}"):
                 return
