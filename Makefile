@@ -43,7 +43,7 @@ lint: $(STAMP)
 
 types: $(STAMP)
 	$(BIN)/mypy
-	for p in plugins/*/src/*/; do $(BIN)/mypy --config-file pyproject.toml -p $$(basename $$p) || exit 1; done
+	for p in $(notdir $(patsubst %/pyproject.toml,%,$(PLUGINS))); do $(BIN)/mypy -p siperb_$$p || exit 1; done
 
 contracts: $(STAMP)
 	$(BIN)/lint-imports
