@@ -113,6 +113,11 @@ class _Slot:
         self._entries = entries
 
     async def request(self, message: Message, target: Target) -> Message:
+        wait = self._entries.pace.wait_for(message, trio.current_time())
+        if wait:
+            if self.setting_up is not None:
+                self.setting_up.deadline += wait  # its turn is not the type's to hasten
+            await trio.sleep(wait)
         sent = bytes(message)[:MAX_SIP]
         try:
             response = await self._entries.outside.request(message, target)

@@ -1,4 +1,4 @@
-"""REGISTERs leave spread out in time, so that a gateway that starts with a thousand connections does not flood its PBXs."""
+"""REGISTERs leave spread out in time: a gateway that starts with a thousand connections does not flood its PBXs."""
 
 from __future__ import annotations
 
