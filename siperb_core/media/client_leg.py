@@ -45,7 +45,6 @@ class ClientConnection:
         self.leg: ClientLeg | None = None
         self.agent: IceAgent | None = None
         self.connected = False
-        self.was_connected = False
         self.filtered = 0  # datagrams of strangers
         self.srtp_errors = 0
         self.send_errors = 0
@@ -181,7 +180,7 @@ class ClientConnection:
             return
         self._unprotect, self._unprotect_rtcp = dtls.inbound.unprotect, dtls.inbound.unprotect_rtcp
         self._protect, self._protect_rtcp = dtls.outbound.protect, dtls.outbound.protect_rtcp
-        self.connected = self.was_connected = True
+        self.connected = True
         self._report("connected", "")
 
     def _send_raw(self, data: bytes, address: Address) -> None:

@@ -86,6 +86,7 @@ class WorkerSession:
         self._client_to_peer = self._peer_to_client = False
         self._watches = {"client": _Watch(), "peer": _Watch()}
         self._codecs: dict[str, tuple[object, ...]] = {}
+        self._final: dict[str, Any] | None = None
         self._expected_loss = 0  # per cent, as the transcoder to the client was told
         self._voice: ToneVoice | None = None
         self._ear: ToneEar | None = None
@@ -343,7 +344,9 @@ class WorkerSession:
         return self._streams is not None
 
     def stats(self) -> dict[str, Any]:
-        """The session's figures under the names of the JSON output."""
+        """The session's figures under the names of the JSON output; those of the end, once it is closed."""
+        if self._final is not None:
+            return self._final
         client = peer = None
         if self._streams is not None:
             client, peer = self._streams
@@ -383,7 +386,7 @@ class WorkerSession:
         active = self._active
         if active is None or active.agent is None:
             return ""
-        if active.was_connected:
+        if active.connected:
             return "connected"
         return active.agent.failed or ("dtls" if active.agent.selected is not None else "checking")
 
@@ -397,6 +400,7 @@ class WorkerSession:
     async def close(self) -> None:
         """Say goodbye on both legs and give everything back."""
         now = time.monotonic()
+        self._final = self.stats()
         if self._streams is not None:
             client, peer = self._streams
             self.peer.send_rtcp(self._peer_reports.goodbye(now, peer.codec.clock))
