@@ -122,17 +122,22 @@ transport = "udp"
 """
 
 
-@contextmanager
-def gateway(work: Path, *, devices: int, pbx: int = 9, media: bool = False) -> Iterator[dict[str, int]]:
-    """The gateway with so many devices; its pid and its ports, with `phones` the UDP port for softphones."""
-    names = ["sipp", *(f"phone-{number}" for number in range(devices))]
-    tables = [f'[[device]]\nname = "{name}"\nuser = "{name}"\npassword = "secret"\n' for name in names]
+def gateway_config(work: Path, *, devices: list[str], pbx: int) -> Path:
+    """The gateway's configuration, with these devices."""
+    tables = [f'[[device]]\nname = "{name}"\nuser = "{name}"\npassword = "secret"\n' for name in devices]
     config = work / "siperb.toml"
     config.write_text(_CONFIG.format(pbx=pbx) + "\n".join(tables))
     config.chmod(0o600)
     certificate = work / "certificate.pem"
     certificate.write_text(make_certificate().pem)
     certificate.chmod(0o600)
+    return config
+
+
+@contextmanager
+def gateway(work: Path, *, devices: int, pbx: int = 9, media: bool = False) -> Iterator[dict[str, int]]:
+    """The gateway with so many devices; its pid and its ports, with `phones` the UDP port for softphones."""
+    config = gateway_config(work, devices=["sipp", *(f"phone-{number}" for number in range(devices))], pbx=pbx)
     command = [sys.executable, HERE / "sip_gateway.py", config, *(["--media"] if media else [])]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with _process(command, work / "gateway.log", **pipes) as process:

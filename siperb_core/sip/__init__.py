@@ -6,11 +6,12 @@ from siperb_core.sip.errors import ParseError
 from siperb_core.sip.flow import Flow
 from siperb_core.sip.framing import KEEPALIVE, StreamFramer
 from siperb_core.sip.headers import CSeq, NameAddr, Via, parse_name_addr, parse_via, split_list
-from siperb_core.sip.message import Message, response_to
+from siperb_core.sip.message import Message
 from siperb_core.sip.parser import parse
 from siperb_core.sip.registrar import Binding, BindingChange, RegisterResult, Registrar
 from siperb_core.sip.registration import RegistrationClient, RegistrationSettings
 from siperb_core.sip.registry import REASONS
+from siperb_core.sip.response import response_to
 from siperb_core.sip.transaction import (
     AckReceived,
     CancelReceived,

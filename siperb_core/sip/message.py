@@ -22,13 +22,17 @@ from siperb_core.sip.headers import (
     split_list,
     via_of,
 )
-from siperb_core.sip.registry import REASONS, WRITTEN, canonical
+from siperb_core.sip.registry import KNOWN, WRITTEN, canonical
 from siperb_core.sip.uri import plain_port
 
 # The cookie of section 8.1.1.7 with nothing behind it.
 _SHORT_BRANCH = re.compile(r"z9hg4bk(?![^ \t;])")
+# Parameters of From or To that are a tag and nothing else, in the spelling everybody uses.
+_TAG_ALONE = re.compile(r";tag=([A-Za-z0-9\-.!%*_+`'~]++)")
 # Besides Content-Length, which `parse` has counted.
 _SINGLE = ("from", "to", "call-id", "cseq", "max-forwards")
+
+_known = KNOWN.get
 
 
 def _line(name: str, value: str) -> str:
@@ -116,9 +120,8 @@ class Message:
 
     def get(self, name: str) -> str | None:
         """The value of the first header line of this name; None when there is none."""
-        names = self._names
-        key = canonical(name)
-        return self._value(key) if key in names else None
+        key = _known(name) or canonical(name)
+        return self._value(key) if key in self._names else None
 
     def _value(self, key: str) -> str:
         line = self._lines[self._names.index(key)]
@@ -127,13 +130,13 @@ class Message:
 
     def get_all(self, name: str) -> list[str]:
         """The values of all header lines of this name, one for each line."""
-        key = canonical(name)
+        key = _known(name) or canonical(name)
+        if key not in self._names:
+            return []
         return [unfold(line[line.index(":") + 1 :]) for line in self._named(key)]
 
     def _named(self, key: str) -> list[str]:
         names, lines = self._names, self._lines
-        if key not in names:
-            return []
         if names.count(key) == 1:
             return [lines[names.index(key)]]
         return [line for name, line in zip(names, lines, strict=True) if name == key]
@@ -141,6 +144,8 @@ class Message:
     def values(self, name: str) -> list[str]:
         """The elements of a comma-separated header over all its lines. Raises ParseError for an open quote."""
         values = self.get_all(name)
+        if not values:
+            return values
         if len(values) == 1:
             return split_list(values[0])
         return [element for value in values for element in split_list(value)]
@@ -172,28 +177,51 @@ class Message:
         other._cache = cache
         return other
 
-    def edited(self, without: frozenset[str], prefix: str, values: dict[str, str]) -> Message:
+    def edited(
+        self, without: frozenset[str], prefix: str, values: dict[str, str], top: Iterable[tuple[str, str]] = ()
+    ) -> Message:
         """A copy for another hop, in one pass: without the header lines of these names and those that begin with
-        `prefix`, and with each of these values in the place of the first header of its name, or at the end. Names are
-        canonical: in lower case and long. What is in both is written.
+        `prefix`, with each of these values in the place of the first header of its name, or at the end, and with the
+        header lines of `top` above all others. Names are canonical: in lower case and long. What is in `values` and in
+        `without` is written.
         """
         names: list[str] = []
         lines: list[str] = []
+        for name, value in top:
+            names.append(name)
+            lines.append(_line(WRITTEN[name], value))
         missing = values.copy()
+        begins = prefix[:1]
         for name, line in zip(self._names, self._lines, strict=True):
             if name in values:
                 if name not in missing:
                     continue
                 line = _line(WRITTEN[name], missing.pop(name))
-            elif name in without or name.startswith(prefix):
+            elif name in without or (name[:1] == begins and name.startswith(prefix)):
                 continue
             names.append(name)
             lines.append(line)
         for name, value in missing.items():
             names.append(name)
             lines.append(_line(WRITTEN[name], value))
-        cache = {key: value for key, value in self._cache.items() if key in names and key not in values}
-        return self._with(names, lines, cache)
+        cache = self._cache
+        kept = {key: cache[key] for key in cache if key not in without and key not in values}
+        return self._with(names, lines, kept)
+
+    def copy_lines(self, other: Message, names: frozenset[str], more: dict[str, str]) -> None:
+        """Put the header lines of these names of another message above one's own, as they are but for the text that
+        `more` has to be appended to them. Names are canonical.
+        """
+        kept: list[str] = []
+        lines: list[str] = []
+        for name, line in zip(other._names, other._lines, strict=True):
+            if name in names:
+                kept.append(name)
+                lines.append(line + more[name] if name in more else line)
+        self._names[:0] = kept
+        self._lines[:0] = lines
+        for name in kept:
+            self._cache.pop(name, None)
 
     # Editing
 
@@ -388,12 +416,23 @@ class Message:
     @property
     def from_tag(self) -> str:
         """The tag in From, '' when there is none. Raises ParseError."""
-        return self._address("from").tag
+        return self._tag("from")
 
     @property
     def to_tag(self) -> str:
         """The tag in To, '' when there is none. Raises ParseError."""
-        return self._address("to").tag
+        return self._tag("to")
+
+    def _tag(self, key: str) -> str:
+        """As `_address(key).tag`; where only the groups of the match are there, mostly without the rest of it."""
+        found = self._cache.get(key)
+        if type(found) is tuple:
+            tag = _TAG_ALONE.fullmatch(params := found[3])
+            if tag is not None:
+                return cast(str, tag[1])
+            if not params:
+                return ""
+        return self._address(key).tag
 
     @property
     def call_id(self) -> str:
@@ -455,44 +494,3 @@ def _status_line(status: int, reason: str) -> str:
     if not 100 <= status <= 699 or "\n" in reason or "\r" in reason:
         raise ValueError(f"not a status line: {status} {reason!r}")
     return f"SIP/2.0 {status} {reason}"
-
-
-def response_to(
-    request: Message,
-    status: int,
-    reason: str = "",
-    *,
-    to_tag: str = "",
-    headers: Iterable[tuple[str, str]] = (),
-    body: bytes = b"",
-    content_type: str | None = None,
-) -> Message:
-    """The response to a request (RFC 3261 section 8.2.6): all Via, From, To, Call-ID and CSeq are copied as they are,
-    and Timestamp into a 100; `to_tag` is appended to a To that has no tag. The reason defaults to the RFC's phrase.
-
-    Copies what there is: a request that lacks one of them still gets an answer.
-    """
-    reason = reason or REASONS.get(status, "Unknown")
-    response = Message(_status_line(status, reason), [], [], b"", status=status, reason=reason)
-    names, lines = response._names, response._lines
-    for key, line in zip(request._names, request._lines, strict=True):
-        if key == "to" and to_tag and not _has_tag(request):
-            line += f";tag={to_tag}"
-        elif key not in _COPIED and not (key == "timestamp" and status == 100):
-            continue
-        names.append(key)
-        lines.append(line)
-    response._filled(headers, body)
-    if content_type is not None and body:
-        response.add("Content-Type", content_type)
-    return response
-
-
-_COPIED = frozenset({"via", "from", "to", "call-id", "cseq"})
-
-
-def _has_tag(request: Message) -> bool:
-    try:
-        return bool(request.to.tag)
-    except ParseError:
-        return True

@@ -15,7 +15,8 @@ import attrs
 from siperb_core.sip.errors import ParseError
 from siperb_core.sip.flow import Flow
 from siperb_core.sip.headers import NameAddr, parse_name_addr
-from siperb_core.sip.message import Message, response_to
+from siperb_core.sip.message import Message
+from siperb_core.sip.response import response_to
 from siperb_core.sip.timers import Timer, TimerWheel
 from siperb_core.sip.uri import parse_uri
 

@@ -13,7 +13,8 @@ from typing import Any
 from siperb_core.sip.errors import ParseError
 from siperb_core.sip.flow import Flow
 from siperb_core.sip.headers import Via, parse_via
-from siperb_core.sip.message import Message, response_to
+from siperb_core.sip.message import Message
+from siperb_core.sip.response import response_to
 from siperb_core.sip.timers import TimerValues, TimerWheel
 from siperb_core.sip.transaction import (
     ACK,

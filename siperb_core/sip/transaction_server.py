@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from siperb_core.sip.flow import Flow
-from siperb_core.sip.message import Message, response_to
+from siperb_core.sip.message import Message
+from siperb_core.sip.response import response_to
 from siperb_core.sip.transaction import (
     ACK,
     CANCEL,
