@@ -392,3 +392,27 @@ def test_g722_by_its_sampling_rate_and_opus_by_half() -> None:
     assert bridge.plan.peer is not None
     assert bridge.plan.peer.stream is not None
     assert (bridge.plan.peer.stream.codec.clock, bridge.plan.peer.stream.send) == (8000, 97)
+
+
+def test_a_re_offer_that_fails_after_a_provisional_answer_is_rolled_back() -> None:
+    bridge = connected()
+    before = bridge.plan
+    moved = changed(PBX, ("198.51.100.9\r\nt=", "198.51.100.77\r\nt="))
+    bridge.offer_from_client(changed(PHONE, ("a=mid:0", "a=sendonly\r\na=mid:0")), "a")
+    bridge.answer_from_peer(moved)
+    assert bridge.plan != before
+    bridge.reject()
+    assert bridge.plan != before, "it was answered: only its request's failure takes it back"
+    bridge.withdraw()
+    assert bridge.plan == before
+    bridge.offer_from_client(PHONE.encode(), "a")
+    bridge.answer_from_peer(PBX.encode())
+
+
+def test_telephone_event_is_kept_from_a_pbx_that_gets_digits_another_way() -> None:
+    bridge = Bridge(attrs.evolve(SETTINGS, peer_events=False))
+    assert b"telephone-event" not in bridge.offer_from_client(PHONE.encode(), "a", FIRST)
+    assert b"telephone-event" in bridge.answer_from_peer(PBX.encode()), "the phone may send them all the same"
+    assert bridge.plan.peer is not None
+    assert bridge.plan.peer.stream is not None
+    assert bridge.plan.peer.stream.dtmf_send is None

@@ -1,0 +1,51 @@
+"""RTCP on the wire: reports of our own towards the PBX, and nothing of the browser's."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import attrs
+import trio
+
+from siperb_core.rtp.rtcp import Report, ReportBlock, build_cname, build_report, parse_rtcp
+
+SDES = 202
+
+
+async def test_the_pbx_gets_reports_of_our_own_and_its_own_are_counted(call: Any) -> None:
+    rtcp = trio.socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    await rtcp.bind(("127.0.0.1", 0))
+    with rtcp:
+        plain = call.plan
+        call.plan = lambda leg, **more: attrs.evolve(
+            plan := plain(leg, **more), peer=attrs.evolve(plan.peer, remote_rtcp=rtcp.getsockname())
+        )
+        await call.connect()
+        call.nursery.start_soon(call.phone.talk, ("127.0.0.1", call.session.peer_port), 700.0)
+        with trio.fail_after(20):
+            reports: list[Report] = []
+            while not reports or not reports[-1].blocks:
+                data, source = await rtcp.recvfrom(2048)
+                assert source == ("127.0.0.1", call.session.peer_port + 1)
+                kinds, at = [], 0
+                while at < len(data):
+                    kinds.append(data[at + 1])
+                    at += 4 + 4 * int.from_bytes(data[at + 2 : at + 4], "big")
+                assert kinds in ([200, SDES], [201, SDES]), "no feedback, nothing of the browser's"
+                reports += [packet for packet in parse_rtcp(data) if isinstance(packet, Report)]
+        report = reports[-1]
+        assert report.ssrc == 777
+        assert report.sender is not None
+        assert report.sender.packets > 0
+        assert report.blocks[0].ssrc == 4711
+        middle = report.sender.ntp >> 16 & 0xFFFFFFFF
+        block = ReportBlock(777, 26, 3, 1, 40, middle, 0)
+        await rtcp.sendto(
+            build_report(Report(4711, None, (block,))) + build_cname(4711, "pbx"),
+            ("127.0.0.1", call.session.peer_port + 1),
+        )
+        with trio.fail_after(10):
+            while call.session.stats["peer"]["round_trip_ms"] is None:  # noqa: ASYNC110
+                await trio.sleep(0.05)
+        assert call.session.stats["peer"]["loss_reported"] > 0.09
