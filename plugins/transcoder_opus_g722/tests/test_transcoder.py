@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from array import array
 
 import pytest
 
@@ -238,3 +239,31 @@ def test_without_any_libopus_the_reason_is_plain(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(libraries, "opus", libraries.opus.__wrapped__)
     with pytest.raises(OSError, match="install the system package libopus0"):
         siperb_transcoders()
+
+
+@pytest.mark.parametrize("hertz", [440, 700, 1000, 2000, 3000])
+def test_a_tone_from_g722_to_opus_stands_35_db_above_the_rest(hertz: int, backend: str) -> None:
+    transcoder = OpusG722().create(CODECS["G722"], CODECS["opus"])
+    sent = packets("G722", second(hertz, -12, 16000) * 3, 20)
+    out = [transcoder.transcode(payload) for payload in sent]
+    heard = samples("opus", out)[32000:]  # past the start
+    transcoder.close()
+    assert analyse(heard, 16000).is_tone(hertz, within=1, above_rest=35)
+    assert sum(map(len, out)) * 8 / 3 < 40_000, "bit/s"
+
+
+def test_a_lost_opus_packet_comes_out_of_the_one_after_it() -> None:
+    transcoder = OpusG722().create(CODECS["opus"], CODECS["PCMA"])
+    encoder = opus.OpusEncoder(16000)
+    encoder.expect_loss(20)
+    # A tone that begins in the packet that is lost: nothing before it could tell.
+    pcm = bytes(16000) + second(300, -12, 16000)[: 640 * 4]
+    sent = [encoder.encode(pcm[at : at + 640]) for at in range(0, len(pcm), 640)]
+    lost = next(n for n in range(len(sent)) if len(sent[n]) > 20 and n >= 25)
+    for payload in sent[:lost]:
+        transcoder.transcode(payload)
+    recovered = transcoder.recover(sent[lost + 1])  # type: ignore[attr-defined]
+    assert len(recovered) == 160
+    assert max(array("h", samples("PCMA", [recovered]))) > 1000
+    encoder.close()
+    transcoder.close()
