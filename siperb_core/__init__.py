@@ -1,44 +1,137 @@
 """The core of the siperb gateway: what plugins import.
 
-A plugin marks its hooks with `hookimpl` (they are specified in `hookspecs`) and implements the contracts below.
+A plugin marks its hooks with `hookimpl` (they are specified in `hookspecs`) and implements the contracts named here.
+The names in `__all__` are the public API, with those of `siperb_core.testing`; a module among them is public with what
+it exports itself. Everything else may change without notice. A name is imported when it is asked for: a command that
+has to be quick pays for what it uses.
 """
 
-from siperb_core import hookspecs
-from siperb_core.entries.contract import (
-    Claim,
-    Connection,
-    ConnectionAuthFailed,
-    ConnectionConfigError,
-    ConnectionNotReady,
-    ConnectionType,
-    Credentials,
-    EntryContext,
-    GeneratesSettings,
-    OutboundCall,
-    OutboundLeg,
-    Refusal,
-    Registration,
-    Source,
-    Target,
-)
-from siperb_core.hookspecs import hookimpl
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from siperb_core import hookspecs, routing, sip
+    from siperb_core.control import ControlError
+    from siperb_core.entries import fields
+    from siperb_core.entries.contract import (
+        Authenticates,
+        Claim,
+        Connection,
+        ConnectionAuthFailed,
+        ConnectionConfigError,
+        ConnectionNotReady,
+        ConnectionType,
+        Credentials,
+        EntryContext,
+        GeneratesSettings,
+        NoticesReturn,
+        OutboundCall,
+        OutboundLeg,
+        Refusal,
+        Registration,
+        Source,
+        Target,
+    )
+    from siperb_core.entries.model import Device, Entry, GatewayConfig, Listen, Secret
+    from siperb_core.entries.networks import allowed
+    from siperb_core.entries.peer import PeerSettings, escape_user, with_port
+    from siperb_core.events import CallEvent, RegistrationEvent
+    from siperb_core.hookspecs import hookimpl
+    from siperb_core.media.contract import ExpectsLoss, Recovers, Transcoder, TranscoderType
+    from siperb_core.routing import Explanation, Route
+    from siperb_core.rtp import g711
+    from siperb_core.sdp.plan import Codec
+    from siperb_core.services import GatewayView, Service
+    from siperb_core.transport.contract import Listener, Receiver, TlsOptions, TransportType
+
+_HOMES = {
+    "siperb_core.control": ("ControlError",),
+    "siperb_core.entries.contract": (
+        *("Authenticates", "Claim", "Connection", "ConnectionAuthFailed", "ConnectionConfigError"),
+        *("ConnectionNotReady", "ConnectionType", "Credentials", "EntryContext", "GeneratesSettings"),
+        *("NoticesReturn", "OutboundCall", "OutboundLeg", "Refusal", "Registration", "Source", "Target"),
+    ),
+    "siperb_core.entries.model": ("Device", "Entry", "GatewayConfig", "Listen", "Secret"),
+    "siperb_core.entries.networks": ("allowed",),
+    "siperb_core.entries.peer": ("PeerSettings", "escape_user", "with_port"),
+    "siperb_core.events": ("CallEvent", "RegistrationEvent"),
+    "siperb_core.hookspecs": ("hookimpl",),
+    "siperb_core.media.contract": ("ExpectsLoss", "Recovers", "Transcoder", "TranscoderType"),
+    "siperb_core.routing": ("Explanation", "Route"),
+    "siperb_core.sdp.plan": ("Codec",),
+    "siperb_core.services": ("GatewayView", "Service"),
+    "siperb_core.transport.contract": ("Listener", "Receiver", "TlsOptions", "TransportType"),
+}
+_MODULES = {
+    "fields": "siperb_core.entries.fields",
+    "g711": "siperb_core.rtp.g711",
+    "hookspecs": "siperb_core.hookspecs",
+    "routing": "siperb_core.routing",
+    "sip": "siperb_core.sip",
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        value: Any = import_module(_MODULES[name])
+    elif name in _HOME_OF:
+        value = getattr(import_module(_HOME_OF[name]), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
 
 __all__ = [
+    "Authenticates",
+    "CallEvent",
     "Claim",
+    "Codec",
     "Connection",
     "ConnectionAuthFailed",
     "ConnectionConfigError",
     "ConnectionNotReady",
     "ConnectionType",
+    "ControlError",
     "Credentials",
+    "Device",
+    "Entry",
     "EntryContext",
+    "ExpectsLoss",
+    "Explanation",
+    "GatewayConfig",
+    "GatewayView",
     "GeneratesSettings",
+    "Listen",
+    "Listener",
+    "NoticesReturn",
     "OutboundCall",
     "OutboundLeg",
+    "PeerSettings",
+    "Receiver",
+    "Recovers",
     "Refusal",
     "Registration",
+    "RegistrationEvent",
+    "Route",
+    "Secret",
+    "Service",
     "Source",
     "Target",
+    "TlsOptions",
+    "Transcoder",
+    "TranscoderType",
+    "TransportType",
+    "allowed",
+    "escape_user",
+    "fields",
+    "g711",
     "hookimpl",
     "hookspecs",
+    "routing",
+    "sip",
+    "with_port",
 ]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import trio
 
 from siperb_core.gateway import Gateway
+from siperb_core.plugins import CORE, GROUP
 
 _HEAD = """\
 [gateway]
@@ -40,6 +43,20 @@ name = "bob-web"
 user = "bob"
 password = "bob-secret"
 """
+
+
+def head_with(plugins: Iterable[str] | None) -> str:
+    """The usual beginning of the file, with the named plugins and no others of those that are installed; None: all
+    but the console.
+    """
+    if plugins is None:
+        return _HEAD
+    wanted = {CORE, *plugins}
+    found = {point.name for point in entry_points(group=GROUP)}
+    missing = wanted - found
+    if missing:
+        raise LookupError(f"no plugin {', '.join(sorted(missing))} is installed: there are {', '.join(sorted(found))}")
+    return _HEAD.replace('["console"]', json.dumps(sorted(found - wanted)))
 
 
 @asynccontextmanager

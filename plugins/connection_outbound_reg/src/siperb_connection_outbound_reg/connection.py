@@ -248,6 +248,8 @@ class _Driver:
                 return registered
             if message is not None:
                 effects = await self._exchange(message)
+                if not effects and self._wake_at <= self._ctx.now():
+                    raise ConnectionNotReady("the PBX's answer is none to a REGISTER", answered=True)
             else:
                 await self._sleep()
                 effects = self._client.tick(self._ctx.now())
@@ -281,8 +283,8 @@ class _Driver:
             self._ctx.report(Registration(state, expires_at, status, reason))
 
     async def unregister(self) -> None:
-        """Take the contact back, if the PBX has or may have it, whatever is being cancelled; a PBX that does not answer has a few
-        seconds.
+        """Take the contact back, if the PBX has or may have it, whatever is being cancelled; a PBX that does
+        not answer has a few seconds.
         """
         if self._client.expires_at is None and not self._unanswered:
             return
