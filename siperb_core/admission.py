@@ -30,7 +30,7 @@ log = structlog.get_logger()
 
 ALLOW = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, UPDATE, PRACK, MESSAGE, REFER, SUBSCRIBE, NOTIFY, PUBLISH, REGISTER"
 
-SUPPORTED = ("outbound", "path")
+SUPPORTED = ("outbound", "path", "gruu")
 """Extensions the gateway itself has a part in; all others pass."""
 
 
@@ -117,6 +117,14 @@ class Admission:
         device = self._softphones.authenticated(transaction, request)
         if device is None:
             return
+        named = self._softphones.instance_named(request.uri)
+        if named is not None:
+            called, bindings = named
+            if called is None or not self._may_call(device, called):
+                host.signalling.refuse(transaction, 404)
+                return
+            self._calls.inbound(transaction, None, bindings, called.user, device=device.name)
+            return
         number = dialled_number(request)
         if not number:
             self._answer_for_gateway(transaction, request)
@@ -170,10 +178,29 @@ class Admission:
         elif request.method in ("OPTIONS", "REGISTER"):
             self._answer_for_gateway(transaction, request)
         else:
-            devices = host.devices_of(entry, claim.number)
-            bindings = [binding for device in devices for binding in self._softphones.bindings(device.name)]
-            user = next(iter({device.user for device in devices}), "")
-            self._calls.inbound(transaction, entry, bindings, user)
+            self._ring(transaction, request, entry, claim.number)
+
+    def _ring(self, transaction: ServerTransaction, request: Message, entry: Entry, number: str) -> None:
+        """A PBX's request: to the instance its GRUU names, else to everybody who rings for the number."""
+        host = self._host
+        named = self._softphones.instance_named(request.uri)
+        if named is not None:
+            called, bindings = named
+            if called is None or not _serves(entry, called.user):
+                host.signalling.refuse(transaction, 404)
+                return
+            self._calls.inbound(transaction, entry, bindings, called.user)
+            return
+        devices = host.devices_of(entry, number)
+        bindings = [binding for device in devices for binding in self._softphones.bindings(device.name)]
+        user = next(iter({device.user for device in devices}), "")
+        self._calls.inbound(transaction, entry, bindings, user)
+
+    def _may_call(self, device: Device, called: Device) -> bool:
+        """Whether one softphone may reach another without a PBX: those of one user, and of users on one connection."""
+        return device.user == called.user or any(
+            _serves(item.entry, device.user) and _serves(item.entry, called.user) for item in self._host.loaded()
+        )
 
     def _claimant(self, request: Message, source: Source) -> tuple[LoadedConnection, Claim] | None:
         for connection in self._host.loaded():
@@ -234,6 +261,10 @@ class Admission:
         headers = [("Allow", ALLOW), ("Accept", "application/sdp"), ("Supported", ", ".join(SUPPORTED))]
         response = response_to(request, 200, "OK", to_tag=secrets.token_hex(5), headers=headers)
         self._host.signalling.respond(transaction, response)
+
+
+def _serves(entry: Entry, user: str) -> bool:
+    return "*" in entry.users or user in entry.users
 
 
 def allowed(entry: Entry, source: Source) -> bool:

@@ -18,6 +18,7 @@ from siperb_core.guard import Guard
 from siperb_core.signalling import Signalling
 from siperb_core.sip import Flow, Message
 from siperb_core.sip.digest import DigestServer
+from siperb_core.sip.gruu import named_by, same_instance
 from siperb_core.sip.registrar import Binding, BindingChange, Registrar
 from siperb_core.sip.transaction import ServerTransaction
 from siperb_core.store import Store
@@ -33,6 +34,10 @@ class SoftphoneHost(Protocol):
     signalling: Signalling
     store: Store
     guard: Guard
+
+    @property
+    def domain(self) -> str:
+        """The softphones' domain."""
 
     def device(self, name: str) -> Device | None:
         """The configured device of that name."""
@@ -109,7 +114,7 @@ class Softphones:
             host.signalling.refuse(transaction, 403, "To Is Not This Device")
             return
         flow = transaction.flow
-        result = self._registrar.register(request, device.name, flow, host.now())
+        result = self._registrar.register(request, device.name, flow, host.now(), host.domain)
         if result.response.status < 300:
             self._devices[flow] = device
         self._publish(result.changed, then=lambda: host.signalling.respond(transaction, result.response))
@@ -160,6 +165,21 @@ class Softphones:
     def bindings(self, device: str) -> list[Binding]:
         """Contacts of a device that can be reached now."""
         return [binding for binding in self._registrar.bindings(device) if binding.flow is not None]
+
+    def instance_named(self, uri: str) -> tuple[Device | None, list[Binding]] | None:
+        """The device whose GRUU this is, None where there is none, and the contact that the instance is reached at now
+        (RFC 5627 section 5.4), if any; None for a URI that is no GRUU of ours.
+        """
+        named = named_by(uri, self._host.domain)
+        if named is None:
+            return None
+        name, instance = named
+        device = self._host.device(name)
+        if device is None:
+            return None, []
+        found = [binding for binding in self.bindings(name) if same_instance(binding.instance, instance)]
+        # Over several flows (RFC 5626 section 6) it is one phone still, and rings once.
+        return device, sorted(found, key=lambda binding: binding.registered_at)[-1:]
 
     def flow_of(self, device: str) -> Flow | None:
         """The flow of the device's newest binding."""

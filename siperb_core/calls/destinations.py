@@ -192,13 +192,16 @@ class ThroughConnections:
 
 
 class ToSoftphones:
-    """A PBX's request: all contacts of the connection's users ring at once."""
+    """A PBX's request: all contacts of the connection's users ring at once.
 
-    def __init__(self, call: CallSetup, entry: Entry, bindings: Sequence[Binding]) -> None:
+    Without entry it is a softphone's request for another: no PBX has a part in it, and no media are bridged.
+    """
+
+    def __init__(self, call: CallSetup, entry: Entry | None, bindings: Sequence[Binding]) -> None:
         call.entry = entry
-        call.record.connection = entry.name
+        call.record.connection = "" if entry is None else entry.name
         self._call = call
-        self._trusted = entry.trusted
+        self._trusted = entry is not None and entry.trusted
         self._reachable = [(binding, binding.flow) for binding in bindings if binding.flow is not None]
 
     def start(self) -> None:

@@ -50,14 +50,22 @@ class Calls:
         call.announce("started")
         call.start(ThroughConnections(call, candidates, emergency=emergency))
 
-    def inbound(self, transaction: ServerTransaction, entry: Entry, bindings: Sequence[Binding], user: str) -> None:
-        """A request of a PBX, and the softphones that are to ring."""
+    def inbound(
+        self,
+        transaction: ServerTransaction,
+        entry: Entry | None,
+        bindings: Sequence[Binding],
+        user: str,
+        *,
+        device: str = "",
+    ) -> None:
+        """A request of a PBX, and the softphones that are to ring; of a softphone (`device`), then without entry."""
         if self._refused(transaction):
             return
-        call = self._new(transaction, "inbound", user, "")
-        call.record.connection = entry.name
+        call = self._new(transaction, "inbound", user, device)
+        destinations = ToSoftphones(call, entry, bindings)
         call.announce("started")
-        call.start(ToSoftphones(call, entry, bindings))
+        call.start(destinations)
 
     def _new(self, transaction: ServerTransaction, direction: Any, user: str, device: str) -> CallSetup:
         call = CallSetup(self._host, transaction, direction, user=user, device=device, directory=self)

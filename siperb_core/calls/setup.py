@@ -66,7 +66,7 @@ class CallSetup(Call):
             contact=host.contact(self.token, transaction.flow),
             routes=tuple(request.values("Record-Route")),
             flow=transaction.flow,
-            device=device if direction == "outbound" else "",
+            device=device,
         )
         self.caller.learn(request)
         self._context = ResponseContext()

@@ -1,4 +1,4 @@
-"""The registrar: which contacts an address-of-record has (RFC 3261 section 10.3, RFC 5626 section 6, RFC 3327).
+"""The registrar: which contacts an address-of-record has (RFC 3261 section 10.3, RFC 5626 section 6, RFC 3327, 5627).
 
 It serves softphones, who are reached by the flow they registered on, and PBXs that register to us, who are reached by
 their contact. Who may register what has been decided before. Nothing is kept on disk here: every change is handed out.
@@ -14,6 +14,7 @@ import attrs
 
 from siperb_core.sip.errors import ParseError
 from siperb_core.sip.flow import Flow
+from siperb_core.sip.gruu import public_gruu
 from siperb_core.sip.headers import NameAddr, parse_name_addr
 from siperb_core.sip.message import Message
 from siperb_core.sip.response import response_to
@@ -48,8 +49,8 @@ class Binding:
     written: NameAddr | None = None
     """The whole contact as it was written; None after a restart."""
 
-    def as_contact(self, now: float) -> str:
-        """The value of a Contact in the answer: as written, and how long it has left."""
+    def as_contact(self, now: float, gruu: str = "") -> str:
+        """The value of a Contact in the answer: as written, how long it has left, and its public GRUU if any."""
         written = self.written
         if written is None:
             written = NameAddr("", self.contact)
@@ -57,7 +58,8 @@ class Binding:
                 written = written.with_param("+sip.instance", f'"{self.instance}"')
             if self.reg_id is not None:
                 written = written.with_param("reg-id", str(self.reg_id))
-        return str(written.with_param("expires", str(max(0, round(self.expires_at - now)))))
+        written = written.with_param("expires", str(max(0, round(self.expires_at - now))))
+        return str(written.with_param("pub-gruu", f'"{gruu}"') if gruu else written)
 
 
 @attrs.frozen
@@ -144,9 +146,10 @@ class Registrar:
         """Drop all bindings of a flow that has ended: nothing can be reached through it any more."""
         return [BindingChange("removed", self._take(aor, key)) for aor, key in list(self._by_flow.get(flow, ()))]
 
-    def register(self, request: Message, aor: str, flow: Flow | None, now: float) -> RegisterResult:
+    def register(self, request: Message, aor: str, flow: Flow | None, now: float, domain: str = "") -> RegisterResult:
         """Carry out a REGISTER for `aor`, whose sender has the right to it. All of its contacts, or none.
 
+        Who asks for it gets the public GRUUs of its own contacts, as a user of `domain`; none where that is empty.
         Without Contact it only asks. 400 what makes no sense, 423 too short an expiry (with Min-Expires), 500 a
         REGISTER overtaken by a later one.
         """
@@ -173,8 +176,11 @@ class Registrar:
             return RegisterResult(refusal, changed)
         except ParseError as error:
             return RegisterResult(response_to(request, error.status, error.reason, to_tag=_tag(request)), changed)
-        headers += [("Contact", binding.as_contact(now)) for binding in self.bindings(aor)]
         supported = {option.lower() for option in _options(request, "Supported")}
+        own = {contact.key for contact in wanted or ()} if "gruu" in supported else set()
+        for key, binding in self._aors.get(aor, {}).items():
+            gruu = public_gruu(aor, domain, binding.instance) if key in own else ""
+            headers.append(("Contact", binding.as_contact(now, gruu)))
         if "path" in supported:
             headers += [("Path", value) for value in request.get_all("Path")]
         if "outbound" in supported and wanted and any(contact.reg_id is not None for contact in wanted):
@@ -210,6 +216,8 @@ class Registrar:
         # RFC 5626 section 6: a reg-id without an instance means nothing.
         reg_id = int(number) if instance and number.isascii() and number.isdigit() and len(number) < 10 else None
         key = _key(contact.uri, instance, reg_id)
+        # RFC 5627 section 5.1: GRUUs are the registrar's to give.
+        contact = contact.without_param("pub-gruu").without_param("temp-gruu")
         return _Wanted(contact, key, instance, reg_id, min(expires, self._max_expires))
 
     @staticmethod

@@ -32,6 +32,9 @@ class KnownSoftphones:
     def authenticated(self, transaction: ServerTransaction, request: Message) -> Device:
         return ALICE
 
+    def instance_named(self, uri: str) -> None:
+        return None
+
 
 class Exchange(World):
     """A gateway with these entries; each PBX is a flow of its own."""

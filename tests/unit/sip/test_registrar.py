@@ -6,6 +6,7 @@ import attrs
 import pytest
 
 from siperb_core.sip import Message, parse
+from siperb_core.sip.gruu import named_by
 from siperb_core.sip.registrar import Binding, RegisterResult, Registrar
 
 JSSIP = '<sip:x7@ab12cd.invalid;transport=ws>;+sip.ice;reg-id=1;+sip.instance="<urn:uuid:1>";expires=600'
@@ -258,3 +259,58 @@ def test_restored_bindings_stand_in_order_and_in_the_list(registrar: Registrar) 
 def test_the_same_request_gets_the_same_tag(registrar: Registrar) -> None:
     tags = [registrar.register(register("<sip:a@h>", cseq=n), "alice", FLOW, 0).response.to_tag for n in (1, 1, 2)]
     assert tags[0] == tags[1] != tags[2]
+
+
+UUID = "urn:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6"
+PHONE = f'<sip:x7@ab12cd.invalid;transport=ws>;+sip.ice;reg-id=1;+sip.instance="<{UUID}>";expires=600'
+GRUU = ("Supported: path,gruu,outbound",)
+
+
+def test_who_asks_for_a_gruu_gets_that_of_its_own_instance(registrar: Registrar) -> None:
+    """RFC 5627 section 5.3."""
+    other = PHONE.replace("f81d", "0000").replace("x7", "y8")
+    registrar.register(register(other, call_id="c2", headers=GRUU), "alice web", FLOW, 1000, "gw.example")
+    result = registrar.register(register(PHONE, headers=GRUU), "alice web", FLOW, 1000, "gw.example")
+    gruu = f"sip:alice%20web@gw.example;gr={UUID}"
+    assert result.response.get_all("Contact") == [other, f'{PHONE};pub-gruu="{gruu}"']
+    assert named_by(gruu, "GW.example") == ("alice web", f"<{UUID}>")
+    asked = registrar.register(register(call_id="c3", headers=GRUU), "alice web", FLOW, 1000, "gw.example")
+    assert asked.response.get_all("Contact") == [other, PHONE]
+
+
+@pytest.mark.parametrize(
+    ("contact", "headers", "domain"),
+    [
+        (PHONE, (), "gw.example"),
+        (PHONE, GRUU, ""),
+        ("<sip:x7@ab12cd.invalid>;expires=600", GRUU, "gw.example"),
+        ('<sip:x7@ab12cd.invalid>;+sip.instance="<urn:a b>";expires=600', GRUU, "gw.example"),
+        ('<sip:x7@ab12cd.invalid>;+sip.instance="<urn:a;lr>";expires=600', GRUU, "gw.example"),
+        ('<sip:x7@ab12cd.invalid>;+sip.instance="none";expires=600', GRUU, "gw.example"),
+    ],
+)
+def test_no_gruu(registrar: Registrar, contact: str, headers: tuple[str, ...], domain: str) -> None:
+    result = registrar.register(register(contact, headers=headers), "alice", FLOW, 1000, domain)
+    assert result.response.get_all("Contact") == [contact]
+
+
+def test_a_gruu_of_the_phones_own_making_is_not_echoed(registrar: Registrar) -> None:
+    """RFC 5627 section 5.1."""
+    made_up = f'{PHONE};pub-gruu="sip:bob@gw.example;gr=1";temp-gruu="sip:t@gw.example;gr"'
+    result = registrar.register(register(made_up), "alice", FLOW, 1000, "gw.example")
+    assert result.response.get_all("Contact") == [PHONE]
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "sip:alice@gw.example",
+        "sip:alice@gw.example;gr",
+        f"sip:alice@pbx.example;gr={UUID}",
+        "tel:+49301234",
+        "tel:+49301234;gr=1",
+        "sip:",
+    ],
+)
+def test_what_is_no_gruu_of_ours(uri: str) -> None:
+    assert named_by(uri, "gw.example") is None
