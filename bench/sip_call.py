@@ -3,7 +3,8 @@
 python bench/sip_call.py [--rounds N] [--count N] [--profile]. One JSON line: the best of some rounds, since what else
 runs on the machine only ever adds. The gateway runs in this process as `siperb run` has it, store and log included; the
 softphone and the PBX are flows that answer by themselves. `loop` is the part of the thread that handles SIP, the rest
-of the value is the store's. `--profile` prints where the time goes, by cProfile, instead.
+of the value is the store's; `floors` is the value in units
+of splitting and joining one INVITE (bench/sip_invite.py) in the same round, which says more on a busy machine. `--profile` prints where the time goes, by cProfile, instead.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import cProfile
 import json
 import pstats
 import re
+import statistics
 import sys
 import tempfile
 import time
@@ -20,6 +22,8 @@ from pathlib import Path
 
 import trio
 from sip_gateway import PassthroughGateway
+from sip_invite import INVITE, floor
+from sip_invite import measure as measure_floor
 from sip_peers import DOMAIN, NUMBER, gateway_config
 
 from siperb_core.gateway import Gateway
@@ -110,7 +114,8 @@ class Caller:
         self._answer(invite, b"200 OK", _BODY)
         await self._phone.answered.wait()  # the dialog is on disk
         target, to = _CONTACT.search(phone[-1]), _TO.search(phone[-1])
-        assert target is not None and to is not None
+        assert target is not None
+        assert to is not None
         self._request(b"ACK", target[1], to[1], 1, b"Content-Length: 0\r\n\r\n")
         self._request(b"BYE", target[1], to[1], 2, b"Content-Length: 0\r\n\r\n")
         self._answer(pbx.pop(), b"200 OK", b"Content-Length: 0\r\n\r\n")
@@ -120,9 +125,9 @@ class Caller:
         self._phone.answered = trio.Event()
 
 
-async def measure(rounds: int, count: int, profiler: cProfile.Profile | None) -> tuple[float, float]:
-    """Microseconds of a call: of the whole process, and of trio's thread."""
-    wholes, loops = [], []
+async def measure(rounds: int, count: int, profiler: cProfile.Profile | None) -> tuple[float, float, float]:
+    """Microseconds of a call: of the whole process, and of trio's thread; and the former in floors."""
+    wholes, loops, floors = [], [], []
     with tempfile.TemporaryDirectory() as directory:
         gateway = PassthroughGateway(gateway_config(Path(directory), devices=["phone"], pbx=5062))
         async with trio.open_nursery() as nursery:
@@ -142,28 +147,30 @@ async def measure(rounds: int, count: int, profiler: cProfile.Profile | None) ->
                     profiler.disable()
                 wholes.append((time.process_time() - whole) / count * 1e6)
                 loops.append((time.thread_time() - loop) / count * 1e6)
+                floors.append(wholes[-1] / measure_floor(floor, INVITE, rounds=3, count=500))
             gateway.stop(drain_seconds=0)
             await gateway.stopped.wait()
             nursery.cancel_scope.cancel()
-    return min(wholes), min(loops)
+    return min(wholes), min(loops), statistics.median(floors)
 
 
 def main() -> None:
     """Print the JSON line, or the profile."""
     parser = argparse.ArgumentParser(description="CPU of one call in the gateway, without sockets.")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--count", type=int, default=300)
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--count", type=int, default=50)
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--sort", default="tottime", help="of the profile: tottime, cumtime, ncalls")
     parser.add_argument("--lines", type=int, default=70, help="of the profile")
     asked = parser.parse_args()
     configure_log()
     profiler = cProfile.Profile(time.thread_time) if asked.profile else None
-    whole, loop = trio.run(measure, asked.rounds, asked.count, profiler)
+    whole, loop, floors = trio.run(measure, asked.rounds, asked.count, profiler)
     if profiler is not None:
         pstats.Stats(profiler, stream=sys.stdout).sort_stats(asked.sort).print_stats(asked.lines)
         return
-    print(json.dumps({"bench": "sip.call_us", "value": round(whole, 1), "unit": "us", "loop": round(loop, 1)}))
+    figures = {"value": round(whole, 1), "unit": "us", "loop": round(loop, 1), "floors": round(floors)}
+    print(json.dumps({"bench": "sip.call_us"} | figures))
 
 
 if __name__ == "__main__":

@@ -397,7 +397,11 @@ class Gateway:
 
     def _routes(self) -> list[Route]:
         """The connections as routing sees them, with what is known of them now."""
-        return [attrs.evolve(route, down=self.entries.down(route.connection)) for route in routes_of(self.config)]
+        down = self.entries.down
+        return [
+            attrs.evolve(route, down=why) if (why := down(route.connection)) else route
+            for route in routes_of(self.config)
+        ]
 
     def devices_of(self, entry: Entry, number: str) -> tuple[Device, ...]:
         """Who rings when this number is called through a connection."""

@@ -64,6 +64,7 @@ class Plugins:
         self._pm = pluggy.PluginManager("siperb")
         self._pm.add_hookspecs(hookspecs)
         self._order: dict[str, int] = {}  # by when it was loaded
+        self._sorted: dict[str, Sequence[Any]] = {}  # by hook, until a plugin comes or goes
         self.infos: list[PluginInfo] = []
         self.errors: Counter[str] = Counter()
         """Exceptions raised in hooks, by plugin."""
@@ -87,11 +88,12 @@ class Plugins:
             self._pm.register(plugin, name)
         except (pluggy.PluginValidationError, ValueError) as error:
             if self._pm.get_plugin(name) is plugin:  # pluggy leaves it half registered
-                self._pm.unregister(plugin)
+                self._unregister(plugin)
             raise _Unusable(_sentence(error)) from error
         try:
             self._check_hooks(name, plugin)
             self._order[name] = len(self._order)
+            self._sorted.clear()
             kinds = self._gather(name, "siperb_connection_types")
             transports = self._gather(name, "siperb_transports")
             transcoders = self._gather(name, "siperb_transcoders")
@@ -102,10 +104,10 @@ class Plugins:
                 if not attrs.has(kind.config_class):
                     raise _Unusable(f"config_class of connection type {kind.kind} is not an attrs class")
         except _Unusable:
-            self._pm.unregister(plugin)
+            self._unregister(plugin)
             raise
         except AttributeError as error:
-            self._pm.unregister(plugin)
+            self._unregister(plugin)
             raise _Unusable(f"gives an object that lacks what the contract asks for: {error}") from error
         self.connection_types.update((kind.kind, kind) for kind in kinds)
         self.transports.update((transport.name, transport) for transport in transports)
@@ -117,6 +119,10 @@ class Plugins:
             f"hook {caller.name}" for caller in self._pm.get_hookcallers(plugin) or () if caller.name not in GATHERED
         )
         return tuple(provides)
+
+    def _unregister(self, plugin: object) -> None:
+        self._pm.unregister(plugin)
+        self._sorted.clear()
 
     def _check_hooks(self, name: str, plugin: object) -> None:
         for caller in self._pm.get_hookcallers(plugin) or ():
@@ -140,12 +146,15 @@ class Plugins:
                     raise _Unusable(f"{hook} raised {_sentence(error)}") from error
         return []
 
-    def _implementations(self, hook: str) -> Iterator[Any]:
+    def _implementations(self, hook: str) -> Sequence[Any]:
         """In the order they are asked: those that want to be first, then as loaded, then those that want to be last."""
-        impls: list[Any] = getattr(self._pm.hook, hook).get_hookimpls()
-        return iter(
-            sorted(impls, key=lambda impl: (impl.trylast - impl.tryfirst, self._order.get(impl.plugin_name, 0)))
-        )
+        known = self._sorted.get(hook)
+        if known is None:
+            impls: list[Any] = getattr(self._pm.hook, hook).get_hookimpls()
+            known = self._sorted[hook] = sorted(
+                impls, key=lambda impl: (impl.trylast - impl.tryfirst, self._order.get(impl.plugin_name, 0))
+            )
+        return known
 
     def _each(self, hook: str, **arguments: object) -> Iterator[tuple[str, Any]]:
         """Call every implementation, one by one; one that raises is logged, counted and passed over."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from ipaddress import ip_address
 from typing import TypeVar
 
 import structlog
@@ -22,7 +21,7 @@ from siperb_core.sip import KEEPALIVE, Flow, Message, ParseError, parse_uri
 from siperb_core.sip.dialog import Leg
 from siperb_core.sip.headers import Via, parse_name_addr
 from siperb_core.sip.transaction import ClientTransaction
-from siperb_core.transport.address import host_port
+from siperb_core.transport.address import host_port, literal
 from siperb_core.transport.contract import Listener, TlsOptions
 from siperb_core.transport.resolver import DEFAULT_PORT, Destination, ResolveError, Resolver
 from siperb_core.transport.stream import StreamFlow
@@ -96,7 +95,7 @@ class Targets:
         if not is_address(target.host) or self._listener(target.transport, target.host) is None:
             return None
         port = target.port or DEFAULT_PORT[target.transport]
-        return self._ways([(ip_address(target.host).compressed, port, target.transport)], tls_options(target))
+        return self._ways([(literal(target.host).compressed, port, target.transport)], tls_options(target))
 
     async def find(self, target: Target) -> Ways:
         """The ways to a target, of which there is at least one. Raises ConnectionNotReady."""
@@ -144,14 +143,14 @@ class Targets:
 
     def _listener(self, transport: str, host: str) -> Listener | None:
         """The socket this address is reached from; where several are, one that is not bound to loopback alone."""
-        remote = ip_address(host)
+        remote = literal(host)
         fitting = [
             listener
             for listener in self._listeners.get(transport, ())
             if (":" in listener.local[0]) == (remote.version == 6)
         ]
         for listener in fitting:
-            bound = ip_address(listener.local[0])
+            bound = literal(listener.local[0])
             if bound.is_unspecified or bound.is_loopback == remote.is_loopback:
                 return listener
         return fitting[0] if fitting else None
@@ -324,7 +323,7 @@ async def _ping(flow: Flow, interval: float) -> None:
 def is_address(host: str) -> bool:
     """Whether a host is a literal address."""
     try:
-        ip_address(host)
+        literal(host)
     except ValueError:
         return False
     return True

@@ -53,7 +53,7 @@ class CallRecord:
 
     def stored(self) -> dict[str, Any]:
         """Every field, for the store."""
-        return attrs.asdict(self)
+        return {name: getattr(self, name) for name in self.__slots__ if name != "__weakref__"}
 
     def answer(self, now: float) -> None:
         """The 2xx has come."""

@@ -113,7 +113,11 @@ class Usages:
 
     def as_json(self) -> dict[str, Any]:
         """The usages as the store keeps them."""
-        return attrs.asdict(self)
+        return {
+            "ack_by": self.ack_by,
+            "session_ends": self.session_ends,
+            "subscriptions": [attrs.asdict(item) for item in self.subscriptions],
+        }
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Usages:

@@ -169,6 +169,11 @@ class GatewayConfig:
     def _devices_by_name(self) -> dict[str, Device]:
         return {device.name: device for device in self.devices}
 
+    @cached_property
+    def routes(self) -> tuple[Route, ...]:
+        """The connections as routing sees them."""
+        return tuple(entry.route for entry in self.connections)
+
     def connection(self, name: str) -> Entry | None:
         """The config entry of that name."""
         return next((entry for entry in self.connections if entry.name == name), None)
@@ -181,7 +186,7 @@ class GatewayConfig:
 
 def routes_of(config: GatewayConfig) -> tuple[Route, ...]:
     """The connections as routing sees them."""
-    return tuple(entry.route for entry in config.connections)
+    return config.routes
 
 
 def down_because(state: str, reason: str, reachable: bool | None) -> str:

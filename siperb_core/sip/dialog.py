@@ -132,7 +132,8 @@ def carry_request(request: Message, to: Leg) -> Message:
     The CSeq number runs ahead by the leg's offset, RAck with it. Everything not named per leg stays byte for byte.
     """
     hops = request.max_forwards
-    number, method = request.cseq.number, request.cseq.method
+    cseq = request.cseq
+    number, method = cseq.number, cseq.method
     values = {
         "from": _tagged(to.local, request.from_tag),
         "to": _tagged(to.remote, request.to_tag),
@@ -152,10 +153,9 @@ def carry_request(request: Message, to: Leg) -> Message:
         if rack is not None and to.invite_cseq:
             values["rack"] = _rack_of(rack, to.invite_cseq)
     values["cseq"] = f"{number} {method}"
-    carried = request.edited(_PER_LEG, INTERNAL_HEADERS, values)
-    carried.uri, routes = routed(to)
-    for route in reversed(routes):
-        carried.prepend("Route", route)
+    uri, routes = routed(to)
+    carried = request.edited(_PER_LEG, INTERNAL_HEADERS, values, [("route", route) for route in routes])
+    carried.uri = uri
     return carried
 
 
@@ -174,11 +174,10 @@ def carry_response(response: Message, request: Message, contact: str) -> Message
     in_dialog = 100 < response.status < 300
     if in_dialog and response.count("Contact"):
         values["contact"] = contact
-    carried = response.edited(_PER_HOP, INTERNAL_HEADERS, values)
-    for name in ("Record-Route", "Via") if in_dialog else ("Via",):
-        for value in reversed(request.get_all(name)):
-            carried.prepend(name, value)
-    return carried
+    top = [("via", value) for value in request.get_all("Via")]
+    if in_dialog:
+        top += [("record-route", value) for value in request.get_all("Record-Route")]
+    return response.edited(_PER_HOP, INTERNAL_HEADERS, values, top)
 
 
 def own_request(method: str, dialog: Dialog, to: Side, headers: Iterable[tuple[str, str]] = ()) -> Message:

@@ -48,8 +48,8 @@ class NameAddr:
     def __str__(self) -> str:
         if self.uri == "*":
             return "*"
-        display = f"{quote(self.display)} " if self.display else ""
-        return f"{display}<{self.uri}>{_params_text(self.params)}"
+        text = f"{quote(self.display)} <{self.uri}>" if self.display else f"<{self.uri}>"
+        return text + _params_text(self.params) if self.params else text
 
 
 @attrs.frozen
@@ -150,9 +150,9 @@ def parse_params(text: str) -> Params:
         return tuple([(m[1], m[2]) for m in ONE_PARAM.finditer(text)])
     if " " in text or "\t" in text:
         text = text.replace(" ", "").replace("\t", "")
-    pairs = [part.partition("=") for part in text.split(";")]
-    del pairs[0]
-    return tuple([(name, value if equals else None) for name, equals, value in pairs])
+    parts = text.split(";")
+    del parts[0]
+    return tuple([(name, value if equals else None) for name, equals, value in [part.partition("=") for part in parts]])
 
 
 def split_list(text: str) -> list[str]:
@@ -176,9 +176,10 @@ def split_list(text: str) -> list[str]:
 
 
 def _param(params: Params, name: str) -> str | None:
+    length = len(name)
     for key, value in params:
-        if key == name or key.lower() == name.lower():
-            return unquote(value) if value is not None else ""
+        if key == name or (len(key) == length and key.lower() == name.lower()):
+            return "" if value is None else unquote(value) if value[:1] == '"' else value
     return None
 
 

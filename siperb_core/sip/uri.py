@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any
 
 import attrs
@@ -11,6 +12,7 @@ from siperb_core.sip.errors import ParseError
 from siperb_core.sip.grammar import ABSOLUTE_URI, ONE_URI_PARAM, SIP_URI, TEL_URI
 
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
+_LONGEST_REMEMBERED = 200
 _THREE_COLONS = re.compile(":::++")
 
 
@@ -98,6 +100,16 @@ def plain_port(text: str | None) -> int | None:
 
 def parse_uri(text: str) -> Uri:
     """Read one URI. Raises ParseError when it breaks the grammar of its scheme (RFC 3261 section 25.1)."""
+    return _remembered(text) if len(text) <= _LONGEST_REMEMBERED else _read(text)
+
+
+@lru_cache(maxsize=2048)
+def _remembered(text: str) -> Uri:
+    """Most URIs come again: those of devices and PBXs in every call, a call's own in all its requests."""
+    return _read(text)
+
+
+def _read(text: str) -> Uri:
     scheme = text.partition(":")[0].lower()
     if scheme in ("sip", "sips"):
         match = SIP_URI.fullmatch(text)

@@ -6,16 +6,23 @@ import ipaddress
 import socket
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import lru_cache
 
 INTERFACE_SECONDS = 30.0
 MAX_REMEMBERED = 4096
+
+
+@lru_cache(maxsize=4096)
+def literal(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """A literal address, read once: the same few hosts come with every message. Raises ValueError for a name."""
+    return ipaddress.ip_address(host)
 
 
 def family_of(host: str) -> socket.AddressFamily:
     """The family of a literal address. Raises ValueError for anything else: a socket never resolves names (see
     `resolver`).
     """
-    return socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET
+    return socket.AF_INET6 if literal(host).version == 6 else socket.AF_INET
 
 
 def host_port(host: str, port: int) -> str:
