@@ -22,6 +22,9 @@ class EveryoneIsKnown:
     def authenticated(self, transaction: ServerTransaction, request: Message) -> Device:
         return Device("alice", "alice", Secret("x"))
 
+    def instance_named(self, uri: str) -> None:
+        return None
+
 
 class Gateway(World):
     """A world whose requests pass admission."""
