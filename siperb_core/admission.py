@@ -83,7 +83,10 @@ class Admission:
 
     def on_ack(self, request: Message, flow: Flow) -> None:
         """The ACK of a 2xx finds its dialog or is dropped: it is never answered."""
-        self._calls.on_ack(request)
+        try:
+            self._calls.on_ack(request)
+        except ParseError as error:
+            log.debug("sip.bad_ack", source=flow.remote[0], reason=error.reason)
 
     def on_stray_response(self, response: Message, flow: Flow) -> None:
         """A 2xx whose transaction is gone: nothing is left that could pass it on."""
@@ -103,8 +106,10 @@ class Admission:
             else:
                 self._from_pbx(transaction, request)
         elif request.to_tag:
-            if not websocket or self._softphones.authenticated(transaction, request) is not None:
-                self._calls.on_request(transaction, request)
+            if not websocket:
+                self._calls.on_request(transaction, request, device="")
+            elif (device := self._softphones.authenticated(transaction, request)) is not None:
+                self._calls.on_request(transaction, request, device=device.name)
         elif self._host.draining and request.method == "INVITE":
             self._host.signalling.refuse(transaction, 503, "Gateway Is Stopping", retry_after="30")
         elif websocket:
@@ -206,6 +211,8 @@ class Admission:
         for connection in self._host.loaded():
             try:
                 claim = connection.connection.claims(request, source)
+            except ParseError:
+                continue  # nobody's, then: a stranger is not to fill the log with what cannot be read
             except Exception:
                 log.exception("plugin.error", connection=connection.entry.name)
                 continue

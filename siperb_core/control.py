@@ -23,6 +23,7 @@ import trio
 MAX_LINE = 1 << 20  # octets of a request
 MAX_ANSWER = 64 << 20  # octets of an answer: a trace can be long
 MAX_CLIENTS = 32
+ACCEPT_PAUSE = 0.5  # seconds
 MAX_PATH = 107  # octets a Unix socket's path may have
 
 PARSE_ERROR = -32700
@@ -68,8 +69,13 @@ class ControlServer:
             async with trio.open_nursery() as nursery:
                 task_status.started()
                 while True:
-                    stream = trio.SocketStream((await listener.accept())[0])
-                    nursery.start_soon(self._serve, stream)
+                    try:
+                        accepted, _ = await listener.accept()
+                    except OSError as error:  # no descriptor left, say: that is not to take the gateway down
+                        log.error("control.accept_failed", error=error.strerror)
+                        await trio.sleep(ACCEPT_PAUSE)
+                        continue
+                    nursery.start_soon(self._serve, trio.SocketStream(accepted))
         finally:
             listener.close()
             _remove(self.path, identity)

@@ -34,6 +34,13 @@ from siperb_core.sip.transaction_layer import TransactionLayer
 
 log = structlog.get_logger()
 
+_STREAMS = frozenset({"tcp", "tls"})
+
+_METHODS = frozenset(
+    {"INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "REGISTER", "INFO", "UPDATE", "PRACK", "MESSAGE", "REFER"}
+    | {"SUBSCRIBE", "NOTIFY", "PUBLISH"}
+)
+
 
 class ClientUser(Protocol):
     """Whoever sent a request: `ClientTransaction.context`."""
@@ -42,7 +49,9 @@ class ClientUser(Protocol):
         """A provisional, a final, or one more 2xx of an INVITE."""
 
     def on_failure(self, transaction: ClientTransaction, status: int) -> None:
-        """No final response will come: 408 nobody answered, 503 the transport failed (RFC 3261 section 16.8, 16.9)."""
+        """No final response will come: 408 nobody answered, 503 the transport failed (RFC 3261 section 16.8, 16.9), 502
+        what came cannot be read.
+        """
 
 
 class PatientUser(ClientUser, Protocol):
@@ -100,7 +109,7 @@ class Signalling:
         self._wake = trio.Event()
         self._armed = math.inf
         self.messages: Counter[tuple[str, str, str]] = Counter()
-        """(transport, direction, method or status class): for metrics."""
+        """(transport, direction, method or status class, `other` for a method nobody has defined): for metrics."""
         self.rejected: Counter[str] = Counter()
         self.ways: LargeWays | None = None
         """Ways for requests that are too large for UDP; None where there are none."""
@@ -126,7 +135,7 @@ class Signalling:
         verdict = validate(message)
         if verdict is not None and verdict.status == 483 and _ends_here(message):
             verdict = validate(message, as_proxy=False)
-        self.messages[flow.transport, "in", message.method or f"{message.status // 100}xx"] += 1
+        self.messages[flow.transport, "in", _kind(message)] += 1
         if self.tap:
             self.tap(message, flow, False)
         if verdict is not None:
@@ -135,12 +144,7 @@ class Signalling:
             if message.is_request and message.method != "ACK":
                 self._answer_statelessly(message, verdict.status, verdict.reason, verdict.headers, flow)
             return
-        try:
-            self._perform(self._layer.receive(message, flow, trio.current_time()))
-        except Exception:
-            # Ours, not the peer's: loud, but it must not take the listener down.
-            log.exception("sip.bug", call_id=message.get("Call-ID"))
-            self.rejected["bug"] += 1
+        self._perform(self._layer.receive(message, flow, trio.current_time()))
 
     def closed(self, flow: Flow, reason: str) -> None:
         """A flow is gone: its client transactions fail, its user is told."""
@@ -230,7 +234,10 @@ class Signalling:
             while (due := self._silences.pop_due(now)) is not None:
                 transaction = due[0]
                 if transaction.source is None and not transaction.ended:
-                    transaction.context.on_silence(transaction)
+                    try:
+                        transaction.context.on_silence(transaction)
+                    except Exception:
+                        self._bug(transaction.request)
 
     def _next_deadline(self) -> float:
         deadlines = (self._layer.next_deadline, self._silences.next_deadline)
@@ -245,32 +252,63 @@ class Signalling:
 
     def _perform(self, effects: list[Effect]) -> None:
         for effect in effects:
-            match effect:
-                case Send():
-                    self._send(effect)
-                case RequestReceived(transaction=transaction, message=message):
-                    self.user.on_request(transaction, message)
-                case ResponseReceived(transaction=client, message=message):
-                    user: ClientUser | None = client.context
-                    if user is not None:
-                        user.on_response(client, message)
-                case AckReceived(message=message, flow=flow):
-                    self.user.on_ack(message, flow)
-                case CancelReceived(transaction=transaction, message=message):
-                    server_user: ServerUser | None = transaction.context
-                    if server_user is not None:
-                        server_user.on_cancel(transaction, message)
-                case TimedOut(transaction=client):
-                    self._failed(client, 408)
-                case TransportFailed(transaction=client):
-                    self._failed(client, 503)
-                case StrayResponse(message=message, flow=flow):
-                    self.user.on_stray_response(message, flow)
-                case _:
-                    pass
+            try:
+                self._perform_one(effect)
+            except Exception as error:
+                self._mishap(effect, error)
         deadline = self._layer.next_deadline
         if deadline is not None and deadline < self._armed:
             self._wake.set()
+
+    def _perform_one(self, effect: Effect) -> None:
+        match effect:
+            case Send():
+                self._send(effect)
+            case RequestReceived(transaction=transaction, message=message):
+                self.user.on_request(transaction, message)
+            case ResponseReceived(transaction=client, message=message):
+                user: ClientUser | None = client.context
+                if user is not None:
+                    user.on_response(client, message)
+            case AckReceived(message=message, flow=flow):
+                self.user.on_ack(message, flow)
+            case CancelReceived(transaction=transaction, message=message):
+                server_user: ServerUser | None = transaction.context
+                if server_user is not None:
+                    server_user.on_cancel(transaction, message)
+            case TimedOut(transaction=client):
+                self._failed(client, 408)
+            case TransportFailed(transaction=client):
+                self._failed(client, 503)
+            case StrayResponse(message=message, flow=flow):
+                self.user.on_stray_response(message, flow)
+            case _:
+                pass
+
+    def _mishap(self, effect: Effect, error: Exception) -> None:
+        """The user of a transaction has raised: that costs this message, and nobody is left waiting for an answer.
+
+        A response in which something cannot be read is its sender's mistake; a final one counts as 502 then (RFC 3261
+        section 16.7). All else is a mistake of ours: loud, but it must not take listeners and timers down.
+        """
+        transaction = getattr(effect, "transaction", None)
+        message = getattr(effect, "message", None) or getattr(transaction, "request", None)
+        if isinstance(effect, ResponseReceived) and isinstance(error, ParseError):
+            self.rejected["invalid"] += 1
+            log.debug("sip.invalid", call_id=effect.message.get("Call-ID"), reason=error.reason)
+        else:
+            self._bug(message)
+        try:
+            if isinstance(effect, RequestReceived) and not effect.transaction.final:
+                self.refuse(effect.transaction, 500)
+            elif isinstance(effect, ResponseReceived) and effect.message.status >= 200:
+                self._failed(effect.transaction, 502)
+        except Exception:
+            self._bug(message)
+
+    def _bug(self, message: Message | None) -> None:
+        log.exception("sip.bug", call_id=message and message.get("Call-ID"))
+        self.rejected["bug"] += 1
 
     def _failed(self, transaction: object, status: int) -> None:
         if isinstance(transaction, ClientTransaction):
@@ -281,7 +319,10 @@ class Signalling:
 
     def _send(self, effect: Send) -> None:
         flow, message = effect.flow, effect.message
-        self.messages[flow.transport, "out", message.method or f"{message.status // 100}xx"] += 1
+        if flow.transport in _STREAMS and message.get("Content-Length") is None:
+            # It came in a datagram or a frame, where it may be left out; a stream is framed by it (section 18.3).
+            message.set("Content-Length", str(len(message.body)))
+        self.messages[flow.transport, "out", _kind(message)] += 1
         if self.tap:
             self.tap(message, flow, True)
         try:
@@ -298,6 +339,12 @@ class Signalling:
             self.send(response_to(request, status, reason, to_tag=secrets.token_hex(5), headers=headers), flow)
         except ParseError:
             log.debug("sip.unanswerable", source=flow.remote[0])
+
+
+def _kind(message: Message) -> str:
+    if message.is_request:
+        return message.method if message.method in _METHODS else "other"
+    return f"{message.status // 100}xx"
 
 
 def _ends_here(request: Message) -> bool:

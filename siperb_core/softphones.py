@@ -64,8 +64,16 @@ class Softphones:
     # ---- who sends this?
 
     def device_of(self, flow: Flow) -> Device | None:
-        """The device whose REGISTER was authenticated on this flow."""
-        return self._devices.get(flow)
+        """The device whose REGISTER was authenticated on this flow, as long as the configuration has it like that."""
+        known = self._devices.get(flow)
+        if known is None:
+            return None
+        device = self._host.device(known.name)
+        if device is None or device.password != known.password:
+            # Taken out, or given another password: an open connection is no longer proof.
+            del self._devices[flow]
+            return None
+        return device
 
     def flows(self) -> list[Flow]:
         """Every flow a device is known by."""
@@ -73,7 +81,7 @@ class Softphones:
 
     def authenticated(self, transaction: ServerTransaction, request: Message) -> Device | None:
         """The device a request comes from; None when it was challenged or refused, and the answer has gone out."""
-        device = self._devices.get(transaction.flow) or self._by_digest(
+        device = self.device_of(transaction.flow) or self._by_digest(
             transaction, request, "Proxy-Authorization", 407, "Proxy-Authenticate"
         )
         if device is None:

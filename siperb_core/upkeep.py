@@ -53,8 +53,11 @@ class Upkeep:
         gateway = self._gateway
         while True:
             await trio.sleep(EXPIRY_SECONDS)
-            gateway.softphones.expire()
-            gateway.calls.expire()
+            for expire in (gateway.softphones.expire, gateway.calls.expire):
+                try:
+                    expire()
+                except Exception:  # ours; nothing would run out any more
+                    log.exception("upkeep.failed")
 
     # ---- the configuration file
 

@@ -24,6 +24,7 @@ from siperb_core.rtp.events import Digit
 from siperb_core.sdp import SdpError
 from siperb_core.sip import Flow, Message, parse_uri, response_to
 from siperb_core.sip.dialog import Dialog, Leg, Side, carry_request, other, own_request
+from siperb_core.sip.grammar import quote
 from siperb_core.sip.transaction import ServerTransaction
 
 log = structlog.get_logger()
@@ -132,14 +133,17 @@ class Call:
                 return dialog, side
         return None
 
-    def on_dialog_request(self, transaction: ServerTransaction, request: Message) -> None:
-        """A request inside a dialog, from either side."""
+    def on_dialog_request(self, transaction: ServerTransaction, request: Message, device: str) -> None:
+        """A request inside a dialog, from either side: a softphone's from its own device, a PBX's from none."""
         found = self.find_dialog(request) or self.early_dialog(request, transaction.flow)
         if found is None or (self.over and request.method not in SUBSCRIPTION_METHODS):
             self.host.signalling.refuse(transaction, 481)
             return
         dialog, side = found
         from_leg = dialog.leg(side)
+        if from_leg.device != device:  # whoever learnt Contact and tags of somebody else's call has no part in it
+            self.host.signalling.refuse(transaction, 481)
+            return
         if request.method in TARGET_REFRESH:
             from_leg.learn(request)
         from_leg.flow = transaction.flow
@@ -270,7 +274,7 @@ class Call:
         if self.over:
             return
         log.info("call.ended_by_gateway", call_id=self.record.call_id, cause=cause)
-        reason = [("Reason", f'SIP ;cause=503 ;text="{cause}"')]
+        reason = [("Reason", f"SIP ;cause=503 ;text={quote(cause)}")]
         if self._answered is not None:
             for side in ("caller", "callee"):
                 self._send_bye(self._answered, side, reason)
@@ -279,7 +283,7 @@ class Call:
     def end_lost_media(self) -> None:
         """End a call whose media did not survive a restart, on each side as soon as it can be reached."""
         cause = "media lost in a restart of the gateway"
-        reason = [("Reason", f'SIP ;cause=503 ;text="{cause}"')]
+        reason = [("Reason", f"SIP ;cause=503 ;text={quote(cause)}")]
         for dialog in self.dialogs.values():
             for side in list(self._owed_bye):
                 if self.host.leg_flow(dialog.leg(side)) is not None:

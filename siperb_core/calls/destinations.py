@@ -147,7 +147,13 @@ class ThroughConnections:
         if call.over:
             return
         self._outbound, self._ways = outbound, ways
-        if not self._dial_next():
+        try:
+            dialled = self._dial_next()
+        except Exception:  # ours, in one call; where DNS was asked first nobody is left to catch it
+            log.exception("call.not_dialled", call_id=call.request.call_id)
+            call.abandon(500, "Internal Error")
+            return
+        if not dialled:
             call.failed_without_branch(503, "PBX Not Reachable")
             if not self._next_connection(503):
                 call.finish()

@@ -6,8 +6,10 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
+import structlog
 import trio
 
+from siperb_core.calls.branch import Destinations
 from siperb_core.calls.call import Call
 from siperb_core.calls.destinations import ThroughConnections, ToSoftphones
 from siperb_core.calls.host import CallHost
@@ -15,9 +17,11 @@ from siperb_core.calls.record import CallRecord
 from siperb_core.calls.setup import CallSetup
 from siperb_core.entries.lifecycle import LoadedConnection
 from siperb_core.entries.model import Entry
-from siperb_core.sip import Message, parse_uri
+from siperb_core.sip import Message, ParseError, parse_uri
 from siperb_core.sip.registrar import Binding
 from siperb_core.sip.transaction import ServerTransaction
+
+log = structlog.get_logger()
 
 _KEPT = 200
 """Ended calls that stay visible."""
@@ -48,7 +52,7 @@ class Calls:
             return
         call = self._new(transaction, "outbound", user, device)
         call.announce("started")
-        call.start(ThroughConnections(call, candidates, emergency=emergency))
+        _start(call, ThroughConnections(call, candidates, emergency=emergency))
 
     def inbound(
         self,
@@ -65,7 +69,7 @@ class Calls:
         call = self._new(transaction, "inbound", user, device)
         destinations = ToSoftphones(call, entry, bindings)
         call.announce("started")
-        call.start(destinations)
+        _start(call, destinations)
 
     def _new(self, transaction: ServerTransaction, direction: Any, user: str, device: str) -> CallSetup:
         call = CallSetup(self._host, transaction, direction, user=user, device=device, directory=self)
@@ -115,7 +119,10 @@ class Calls:
         """End sessions and subscriptions that have run out; to be called every few seconds."""
         now = self._host.now()
         for call in list(self._calls.values()):
-            call.expire(now)
+            try:
+                call.expire(now)
+            except Exception:  # ours; the other calls are not to live for ever because of it
+                log.exception("call.not_expired", call_id=call.record.call_id)
 
     @property
     def kept(self) -> int:
@@ -131,13 +138,15 @@ class Calls:
         """The call whose Contact this request was sent to."""
         return self._calls.get(parse_uri(request.uri).user or "")
 
-    def on_request(self, transaction: ServerTransaction, request: Message) -> None:
-        """A request with a tag in To: inside a dialog, or lost (481)."""
+    def on_request(self, transaction: ServerTransaction, request: Message, *, device: str) -> None:
+        """A request with a tag in To: inside a dialog, or lost (481). `device` is the softphone it comes from, '' for a
+        PBX.
+        """
         call = self.find(request)
         if call is None:
             self._host.signalling.refuse(transaction, 481)
         else:
-            call.on_dialog_request(transaction, request)
+            call.on_dialog_request(transaction, request, device)
 
     def on_ack(self, request: Message) -> None:
         """An ACK of a 2xx."""
@@ -159,3 +168,16 @@ class Calls:
         if ended:
             rows += [record.as_json(None) for record in reversed(self._ended)]
         return rows
+
+
+def _start(call: CallSetup, destinations: Destinations) -> None:
+    """Send a new call's request on. What cannot be read in it, or a mistake of ours, ends the call: its media's ports
+    are not to stay with a call that nobody knows of.
+    """
+    try:
+        call.start(destinations)
+    except ParseError as error:
+        call.abandon(error.status, error.reason)
+    except Exception:
+        call.abandon(500, "Internal Error")
+        raise

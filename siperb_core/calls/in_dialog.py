@@ -9,6 +9,7 @@ from siperb_core.calls.usages import wants_no_subscription
 from siperb_core.sdp import SdpError
 from siperb_core.sip import Message, identity, response_to
 from siperb_core.sip.dialog import Dialog, Side, carry_request, carry_response, other
+from siperb_core.sip.grammar import quote
 from siperb_core.sip.transaction import ServerTransaction
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ class DialogRequest(Sender):
         self._offered = False
 
     def _refuse_sdp(self, error: SdpError) -> None:
-        warning = f'{error.warning_code} siperb "{error.warning}"'
+        warning = f"{error.warning_code} siperb {quote(error.warning)}"
         self._respond(response_to(self.request, error.status, error.reason, headers=[("Warning", warning)]))
 
     def _respond(self, response: Message) -> None:

@@ -21,15 +21,17 @@ from siperb_core.calls.record import CallRecord
 from siperb_core.calls.usages import ACK_WITHIN, wants_no_subscription
 from siperb_core.entries.model import Entry
 from siperb_core.sdp import SdpError
-from siperb_core.sip import Flow, Message, response_to
+from siperb_core.sip import Flow, Message, ParseError, response_to
 from siperb_core.sip.dialog import (
     Dialog,
     Leg,
     Side,
     carry_response,
     own_ack,
+    route_set,
     untagged,
 )
+from siperb_core.sip.grammar import quote
 from siperb_core.sip.proxy import COMPLETED_ELSEWHERE, ResponseContext, breadth_of
 from siperb_core.sip.transaction import ServerTransaction
 
@@ -64,11 +66,13 @@ class CallSetup(Call):
             local=untagged(request.to),
             remote=untagged(request.from_),
             contact=host.contact(self.token, transaction.flow),
-            routes=tuple(request.values("Record-Route")),
+            routes=route_set(request),
             flow=transaction.flow,
             device=device,
         )
         self.caller.learn(request)
+        if not self.caller.target and self.method in DIALOG_METHODS:
+            raise ParseError("Missing Contact")  # section 8.1.1.8: without it nothing can be sent back in the dialog
         self._context = ResponseContext()
         self._branches: dict[str, Branch] = {}
         self._destinations: Destinations | None = None
@@ -359,6 +363,12 @@ class CallSetup(Call):
         self._cancel_branches()
         self.refuse(503, "Call Ended By Gateway")
 
+    def abandon(self, status: int, reason: str) -> None:
+        """Answer the caller with this, and end whatever was begun already."""
+        if not self.over and self._answered is None:
+            self._cancel_branches()
+            self.refuse(status, reason)
+
     def _end_late(self, dialog: Dialog, branch: Branch) -> None:
         """A 2xx nobody waits for: acknowledge it, then BYE (section 13.2.2.4, 16.7 step 5)."""
         self.host.signalling.acknowledge(own_ack(dialog), branch.flow)
@@ -396,7 +406,7 @@ class CallSetup(Call):
         if not branches:
             return None
         dialog = self._new_dialog(branches[-1], request.from_tag)
-        dialog.callee.routes = tuple(request.values("Record-Route"))
+        dialog.callee.routes = route_set(request)
         return dialog, "callee"
 
     # ---- the small print
@@ -407,11 +417,12 @@ class CallSetup(Call):
             return None
         if tag not in self.dialogs and len(self.dialogs) >= _MOST_DIALOGS:
             return None
+        routes = route_set(response)
+        _ = response.contacts  # raises before anything is kept of what cannot be read
         dialog = self.dialogs.get(tag) or self._new_dialog(branch, tag)
         dialog.callee.learn(response)
         if self.media is not None and self.direction == "outbound":
             self.media.learn_allow(response)
-        routes = response.values("Record-Route")
         if routes and not dialog.confirmed:
             dialog.callee.routes = tuple(reversed(routes))
         return dialog
@@ -438,7 +449,7 @@ class CallSetup(Call):
         self._over(f"{status} {reason}")
 
     def _refuse_sdp(self, error: SdpError) -> None:
-        warning = f'{error.warning_code} siperb "{error.warning}"'
+        warning = f"{error.warning_code} siperb {quote(error.warning)}"
         self.record.diagnosis = error.warning
         self.refuse(error.status, error.reason, ("Warning", warning))
 

@@ -108,7 +108,9 @@ class Dialog:
     confirmed: bool = False
 
     def side_of(self, request: Message) -> Side | None:
-        """Which side sent this request; None when its tags are not this dialog's (section 12.2.2)."""
+        """Which side sent this request; None when Call-ID and tags are not this dialog's (section 12.2.2)."""
+        if request.call_id != self.call_id:
+            return None
         tags = (request.from_tag, request.to_tag)
         if tags == (self.caller_tag, self.callee_tag):
             return "caller"
@@ -240,6 +242,16 @@ def routed(leg: Leg) -> tuple[str, tuple[str, ...]]:
     # Section 19.1.1: neither `method` nor headers may stand in a Request-URI.
     kept = tuple((name, value) for name, value in hop.params if name.lower() != "method")
     return str(hop.with_(params=kept, headers=())), (*routes[1:], f"<{leg.target}>")
+
+
+def route_set(message: Message) -> tuple[str, ...]:
+    """The Record-Route values of a message in their order. Raises ParseError: what is kept of them is read again with
+    every request of the dialog, also where nobody is left to be told that it cannot be read.
+    """
+    values = tuple(message.values("Record-Route"))
+    for value in values:
+        parse_uri(parse_name_addr(value).uri)
+    return values
 
 
 def untagged(address: NameAddr) -> NameAddr:

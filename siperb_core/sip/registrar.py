@@ -158,7 +158,7 @@ class Registrar:
         try:
             wanted = self._wanted(request)
             call_id, cseq = request.call_id, request.cseq.number
-            path = tuple(str(parse_name_addr(value)) for value in request.values("Path"))
+            path = tuple(_route(value) for value in request.values("Path"))
             present = self._aors.get(aor, {})
             if wanted is None:
                 self._check_order(present.values(), call_id, cseq)
@@ -292,6 +292,13 @@ def _key(contact: str, instance: str, reg_id: int | None) -> tuple[Any, ...]:
         return (contact,)
     params = tuple(sorted((name.lower(), (value or "").lower()) for name, value in uri.params))
     return (uri.scheme, uri.user_unescaped, uri.password, uri.host.lower(), uri.port, params)
+
+
+def _route(value: str) -> str:
+    """A Route value out of a Path. Raises ParseError, also for its URI, which every call to the contact reads again."""
+    address = parse_name_addr(value)
+    parse_uri(address.uri)
+    return str(address)
 
 
 def _options(request: Message, name: str) -> list[str]:

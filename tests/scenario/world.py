@@ -141,7 +141,8 @@ class World:
     def on_request(self, transaction: ServerTransaction, request: Message) -> None:
         try:
             if request.to_tag:
-                self.calls.on_request(transaction, request)
+                device = request.from_.parsed_uri.user or "" if transaction.flow.transport == "ws" else ""
+                self.calls.on_request(transaction, request, device=device)
             elif transaction.flow.transport == "ws":
                 device = request.from_.parsed_uri.user or ""
                 self.calls.outbound(transaction, self.candidates, user="alice", device=device)
@@ -185,9 +186,7 @@ class World:
     def contact(self, token: str, flow: Flow) -> str:
         return f"<sip:{token}@{flow.sent_by}{'' if flow.transport == 'udp' else f';transport={flow.transport}'}>"
 
-    def open_media(
-        self, entry: Entry, call_id: str, client: Flow, peer: Flow, policy: MediaPolicy
-    ) -> CallMedia | None:
+    def open_media(self, entry: Entry, call_id: str, client: Flow, peer: Flow, policy: MediaPolicy) -> CallMedia | None:
         return self.media(entry, call_id, client, peer)
 
     def save_dialog(self, token: str, data: dict[str, Any], then: Callable[[], None]) -> None:
