@@ -8,7 +8,7 @@ PLUGINS := $(wildcard plugins/*/pyproject.toml)
 STAMP := $(VENV)/.setup-done
 SECONDS ?= 60
 
-.PHONY: demo phone test check lint types contracts docs setup peers bench bench-media bench-sip soak fuzz dist clean help
+.PHONY: demo phone test check lint types contracts docs setup peers bench bench-media bench-sip bench-hooks soak fuzz dist clean help
 
 setup: $(STAMP)
 
@@ -51,7 +51,10 @@ contracts: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 
-bench: bench-sip bench-media
+bench: bench-sip bench-media bench-hooks
+
+bench-hooks: $(STAMP)
+	$(BIN)/python bench/hooks.py
 
 bench-media: $(STAMP)
 	$(BIN)/python bench/media.py

@@ -7,9 +7,13 @@ one, so that one which raises costs its own answer and nothing else; it is logge
 from __future__ import annotations
 
 import inspect
-from collections import Counter
+import os
+import re
+import sys
+import time
+from collections import Counter, deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, entry_points, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -31,6 +35,17 @@ if TYPE_CHECKING:
 GROUP = "siperb.plugins"
 CORE = "defaults"
 """The entry point of the core's own behaviour; it cannot be disabled."""
+
+MOST_FAULTS = 10
+"""So many faults of one plugin within `FAULT_SECONDS` switch it off until the gateway is started again."""
+FAULT_SECONDS = 300.0
+TRACE = "SIPERB_TRACE_HOOKS"
+"""Environment variable: `1` prints every hook call to stderr."""
+SECRET = ("siperb_device_secret",)
+"""Hooks whose results are never printed."""
+
+_Call = tuple[str, Callable[..., Any], tuple[str, ...]]
+"""Plugin, function, names of the arguments it takes."""
 
 GATHERED = ("siperb_connection_types", "siperb_transports", "siperb_transcoders")
 """Hooks that are called once, when a plugin is loaded."""
@@ -60,7 +75,15 @@ class _Unusable(Exception):
 class Plugins:
     """The loaded plugins, as the core sees them."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._calls: dict[str, tuple[_Call, ...]] = {}  # of each hook, in order; filled when it is first called
+        self._faults: dict[str, deque[float]] = {}
+        self._trace = os.environ.get(TRACE) == "1"
+        self.packages: dict[str, str] = {}
+        """Which plugin a top-level package belongs to."""
+        self.changed: Callable[[], None] = lambda: None
+        """Called when a plugin has been switched off."""
         self._pm = pluggy.PluginManager("siperb")
         self._pm.add_hookspecs(hookspecs)
         self._order: dict[str, int] = {}  # by when it was loaded
@@ -84,6 +107,7 @@ class Plugins:
 
     def _add(self, name: str, plugin: object) -> tuple[str, ...]:
         """Register, and take over what the plugin gives once; raises _Unusable after taking everything back."""
+        self._calls.clear()
         try:
             self._pm.register(plugin, name)
         except (pluggy.PluginValidationError, ValueError) as error:
@@ -146,26 +170,57 @@ class Plugins:
                     raise _Unusable(f"{hook} raised {_sentence(error)}") from error
         return []
 
-    def _implementations(self, hook: str) -> Sequence[Any]:
+    def _implementations(self, hook: str) -> Iterator[Any]:
         """In the order they are asked: those that want to be first, then as loaded, then those that want to be last."""
-        known = self._sorted.get(hook)
-        if known is None:
-            impls: list[Any] = getattr(self._pm.hook, hook).get_hookimpls()
-            known = self._sorted[hook] = sorted(
-                impls, key=lambda impl: (impl.trylast - impl.tryfirst, self._order.get(impl.plugin_name, 0))
-            )
-        return known
+        impls: list[Any] = getattr(self._pm.hook, hook).get_hookimpls()
+        return iter(
+            sorted(impls, key=lambda impl: (impl.trylast - impl.tryfirst, self._order.get(impl.plugin_name, 0)))
+        )
+
+    def _calls_of(self, hook: str) -> tuple[_Call, ...]:
+        calls = self._calls.get(hook)
+        if calls is None:
+            calls = tuple((impl.plugin_name, impl.function, impl.argnames) for impl in self._implementations(hook))
+            self._calls[hook] = calls
+        return calls
 
     def _each(self, hook: str, **arguments: object) -> Iterator[tuple[str, Any]]:
         """Call every implementation, one by one; one that raises is logged, counted and passed over."""
-        for impl in self._implementations(hook):
+        for plugin, function, names in self._calls_of(hook):
             try:
-                result = impl.function(*[arguments[name] for name in impl.argnames])
-            except Exception:
-                self.errors[impl.plugin_name] += 1
-                _log().exception("plugin.failed", plugin=impl.plugin_name, hook=hook)
+                result = function(*[arguments[name] for name in names])
+            except Exception as error:
+                _log().exception("plugin.failed", plugin=plugin, hook=hook)
+                self.fault(plugin, f"{_sentence(error)} in {hook}")
+                if self._trace:
+                    _print_call(hook, names, arguments, plugin, f"raised {_sentence(error)}")
                 continue
-            yield impl.plugin_name, result
+            if self._trace:
+                _print_call(hook, names, arguments, plugin, "(a secret)" if hook in SECRET and result else repr(result))
+            yield plugin, result
+
+    def fault(self, plugin: str, what: str) -> None:
+        """A plugin has done wrong: counted, and after `MOST_FAULTS` in a short time its hooks are not called any more.
+
+        Its connection types and transports stay: what depends on them fails, and is tried again, by itself.
+        """
+        self.errors[plugin] += 1
+        times = self._faults.setdefault(plugin, deque(maxlen=MOST_FAULTS))
+        now = self._clock()
+        times.append(now)
+        if len(times) < MOST_FAULTS or now - times[0] > FAULT_SECONDS or plugin == CORE:
+            return
+        loaded = self._pm.get_plugin(plugin)
+        if loaded is None:
+            return  # it is off already
+        self._pm.unregister(loaded)
+        self._calls.clear()
+        reason = f"switched off after {MOST_FAULTS} faults in {now - times[0]:.0f} s, the last: {what}"
+        _log().error("plugin.switched_off", plugin=plugin, reason=reason)
+        self.infos = [
+            attrs.evolve(info, state="set_aside", reason=reason) if info.name == plugin else info for info in self.infos
+        ]
+        self.changed()
 
     def services(self) -> list[tuple[str, Service]]:
         """The services of all plugins, each with its plugin's name."""
@@ -206,8 +261,8 @@ class Plugins:
             pass
 
     def _misfit(self, plugin: str, hook: str, result: object) -> None:
-        self.errors[plugin] += 1
         _log().error("plugin.misfit", plugin=plugin, hook=hook, returned=type(result).__name__)
+        self.fault(plugin, f"{hook} returned {type(result).__name__}")
 
 
 def load_plugins(
@@ -238,6 +293,7 @@ def load_plugins(
         try:
             if point.name in seen:
                 raise _Unusable(f"another plugin is called {point.name}")
+            _check_core(point)
             provides = plugins._add(point.name, _import(point))
         except _Unusable as error:
             if only is None:
@@ -245,6 +301,8 @@ def load_plugins(
             plugins.infos.append(PluginInfo(point.name, distribution, version, "set_aside", str(error)))
             continue
         seen.add(point.name)
+        if point.name != CORE:
+            plugins.packages.setdefault(point.module.partition(".")[0], point.name)
         plugins.infos.append(PluginInfo(point.name, distribution, version, "loaded", provides=provides))
     return plugins
 
@@ -275,6 +333,39 @@ def _import(point: EntryPoint) -> object:
         return point.load()
     except (Exception, SystemExit) as error:
         raise _Unusable(f"cannot be imported: {_sentence(error)}") from error
+
+
+def _check_core(point: EntryPoint) -> None:
+    """Raises _Unusable where the plugin's package asks for another version of the core (Requires-Dist, PEP 508)."""
+    if point.dist is None:
+        return
+    for text in point.dist.requires or ():
+        found = _CORE_NEEDED.match(text)
+        if found is None or not found[1]:
+            continue
+        from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+        have = version("siperb-core")
+        try:
+            fits = SpecifierSet(found[1]).contains(have, prereleases=True)
+        except InvalidSpecifier as error:
+            raise _Unusable(f"asks for a version of siperb-core that cannot be read: {found[1]}") from error
+        if not fits:
+            raise _Unusable(f"needs siperb-core{found[1]}, this is {have}: install versions that fit each other")
+
+
+_CORE_NEEDED = re.compile(
+    r"\s*siperb[-_.]core(?![-_.\w])\s*(?:\[[^\]]*\])?\s*\(?([^;)]*?)\s*\)?\s*(?:;|$)", re.IGNORECASE
+)
+
+
+def _print_call(hook: str, names: Sequence[str], arguments: Mapping[str, object], plugin: str, result: str) -> None:
+    given = ", ".join(f"{name}={_clip(repr(arguments[name]))}" for name in names)
+    print(f"hook {hook}({given}) {plugin}: {_clip(result)}", file=sys.stderr)
+
+
+def _clip(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def _distribution(point: EntryPoint) -> tuple[str, str]:

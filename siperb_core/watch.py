@@ -22,6 +22,7 @@ from siperb_core.sip import Message
 from siperb_core.targets import Targets
 from siperb_core.transport import certificates
 from siperb_core.transport.stream import StreamFlow
+from siperb_core.watchdog import BLOCKED_SECONDS, Watchdog
 
 LOOK_SECONDS = 60.0
 """Between looks at what nobody reports: certificates on disk and on open connections."""
@@ -58,10 +59,14 @@ class Watch:
         return self._host.entries.issues
 
     async def run(self) -> None:
-        """Look every minute, until cancelled."""
-        while True:
-            self.look()
-            await trio.sleep(LOOK_SECONDS)
+        """Look every minute, and have an eye on who blocks the event loop, until cancelled."""
+        plugins = self._host.plugins
+        plugins.changed = self.look
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(Watchdog(plugins.packages, self.blocked).run)
+            while True:
+                self.look()
+                await trio.sleep(LOOK_SECONDS)
 
     def look(self) -> None:
         """Compare what is wrong now with what was, and say so."""
@@ -105,6 +110,13 @@ class Watch:
                 yield entry.name, "peer_certificate", text, "renew it on the PBX: calls stop when it has expired"
 
     # ---- what others report
+
+    def blocked(self, plugin: str, where: str) -> None:
+        """A plugin has held up every call: an issue, and a fault that counts towards switching it off."""
+        text = f"plugin {plugin} blocked the gateway for more than {BLOCKED_SECONDS:g} s at {where}: no call went on"
+        mend = f'report it to the plugin\'s author, or add "{plugin}" to disable'
+        self._issues.raise_issue("", f"plugin_blocks:{plugin}", text, mend, self._host.now())
+        self._host.plugins.fault(plugin, f"blocked the event loop at {where}")
 
     def answered(self, host: str, response: Message) -> None:
         """A PBX answered a request of ours: its Date header tells its clock (RFC 3261 section 20.17)."""
