@@ -3,8 +3,8 @@
 python bench/sip_call.py [--rounds N] [--count N] [--profile]. One JSON line: the best of some rounds, since what else
 runs on the machine only ever adds. The gateway runs in this process as `siperb run` has it, store and log included; the
 softphone and the PBX are flows that answer by themselves. `loop` is the part of the thread that handles SIP, the rest
-of the value is the store's; `floors` is the value in units
-of splitting and joining one INVITE (bench/sip_invite.py) in the same round, which says more on a busy machine. `--profile` prints where the time goes, by cProfile, instead.
+of the value is the store's. `floors` is the value in units of splitting and joining one INVITE (bench/sip_invite.py)
+in the same round, which says more on a busy machine. `--profile` prints where the time goes, by cProfile, instead.
 """
 
 from __future__ import annotations

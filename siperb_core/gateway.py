@@ -25,7 +25,7 @@ from siperb_core.defaults.devices import ConfiguredDevices
 from siperb_core.entries.contract import ConnectionNotReady, Credentials, Target
 from siperb_core.entries.lifecycle import Entries, LoadedConnection
 from siperb_core.entries.memory import Memory
-from siperb_core.entries.model import Device, Entry, GatewayConfig, Listen, routes_of
+from siperb_core.entries.model import Device, Entry, GatewayConfig, Listen
 from siperb_core.entries.source import LoadResult, load
 from siperb_core.events import CallEvent, RegistrationEvent
 from siperb_core.guard import Guard
@@ -397,11 +397,8 @@ class Gateway:
 
     def _routes(self) -> list[Route]:
         """The connections as routing sees them, with what is known of them now."""
-        down = self.entries.down
-        return [
-            attrs.evolve(route, down=why) if (why := down(route.connection)) else route
-            for route in routes_of(self.config)
-        ]
+        routes = ((route, self.entries.down(route.connection)) for route in self.config.routes)
+        return [attrs.evolve(route, down=down) if down else route for route, down in routes]
 
     def devices_of(self, entry: Entry, number: str) -> tuple[Device, ...]:
         """Who rings when this number is called through a connection."""

@@ -15,6 +15,8 @@ _TO_EVERYBODY = re.compile(
     r"(?:[ \t]|(?:received|maddr)[ \t]*+=[ \t]*+)\[?"
     r"(?:255\.255\.255\.255|2(?:2[4-9]|3[0-9])(?:\.[0-9]{1,3}){3}|[fF]{2}[0-9A-Fa-f]{2}:)"
 )
+# The same addresses behind a single character, which a search finds ten times as fast; nearly every Via ends here.
+_PERHAPS_TO_EVERYBODY = re.compile(r"[ \t=]\[?(?:2[235]|[fF]{2})")
 _SCHEMES = ("sip:", "sips:", "tel:")
 
 
@@ -45,14 +47,15 @@ def _judge(message: Message, as_proxy: bool) -> Verdict | None:
     if message.version != "2.0":
         return Verdict(505, REASONS[505])
     message.check()
+    method = message.method
     if message.status:
         for value in message.get_all("via"):
-            if _TO_EVERYBODY.search(value):
+            if _PERHAPS_TO_EVERYBODY.search(value) and _TO_EVERYBODY.search(value):
                 return Verdict(400, "Via names a broadcast address")
         return None
-    if message.cseq.method != message.method:
+    if message.cseq.method != method:
         return Verdict(400, "CSeq method does not match")
-    if message.method == "REGISTER":
+    if method == "REGISTER":
         _ = message.contacts
     uri = message.uri
     if not uri.startswith(_SCHEMES) and not uri.lower().startswith(_SCHEMES):
@@ -63,7 +66,7 @@ def _judge(message: Message, as_proxy: bool) -> Verdict | None:
     if as_proxy:
         if message.max_forwards == 0:
             return Verdict(483, REASONS[483])
-        if message.count("proxy-require") and message.method not in ("ACK", "CANCEL"):
+        if message.count("proxy-require") and method not in ("ACK", "CANCEL"):
             tags = message.values("Proxy-Require")
             if tags:
                 return Verdict(420, REASONS[420], (("Unsupported", ", ".join(tags)),))
