@@ -106,8 +106,8 @@ class Signalling:
         self._layer = TransactionLayer(new_token=lambda: secrets.token_hex(8))
         self._silences: TimerWheel[ClientTransaction] = TimerWheel()
         self._closings: dict[Flow, trio.Event] = {}
-        self._wake = trio.Event()
-        self._armed = math.inf
+        self._alarm = trio.CancelScope()
+        """Around the sleep of the timers' task: its deadline is when the next timer is due."""
         self.messages: Counter[tuple[str, str, str]] = Counter()
         """(transport, direction, method or status class, `other` for a method nobody has defined): for metrics."""
         self.rejected: Counter[str] = Counter()
@@ -175,8 +175,8 @@ class Signalling:
         if patience is not None and not transaction.ended:
             deadline = trio.current_time() + patience
             self._silences.start(transaction, "silence", deadline)
-            if deadline < self._armed:
-                self._wake.set()
+            if deadline < self._alarm.deadline:
+                self._alarm.deadline = deadline
         return transaction
 
     def respond(self, transaction: ServerTransaction, message: Message) -> None:
@@ -225,10 +225,8 @@ class Signalling:
     async def run_timers(self) -> None:
         """Drive the timers of all transactions, until cancelled."""
         while True:
-            self._armed = self._next_deadline()
-            self._wake = trio.Event()
-            with trio.move_on_at(self._armed):
-                await self._wake.wait()
+            with trio.CancelScope(deadline=self._next_deadline()) as self._alarm:
+                await trio.sleep_forever()
             now = trio.current_time()
             self._perform(self._layer.advance(now))
             while (due := self._silences.pop_due(now)) is not None:
@@ -257,8 +255,8 @@ class Signalling:
             except Exception as error:
                 self._mishap(effect, error)
         deadline = self._layer.next_deadline
-        if deadline is not None and deadline < self._armed:
-            self._wake.set()
+        if deadline is not None and deadline < self._alarm.deadline:
+            self._alarm.deadline = deadline
 
     def _perform_one(self, effect: Effect) -> None:
         match effect:

@@ -1,5 +1,5 @@
-"""What a forking proxy decides: which answer goes back (RFC 3261 section 16.7), how widely a request may fork (RFC 5393),
-where a redirection leads (section 16.7 step 4). It sends nothing.
+"""What a forking proxy decides: which answer goes back (RFC 3261 section 16.7), how widely a request may fork
+(RFC 5393), where a redirection leads (section 16.7 step 4). It sends nothing.
 """
 
 from __future__ import annotations

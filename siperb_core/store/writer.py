@@ -97,7 +97,8 @@ class Writer:
             with contextlib.suppress(queue.Empty):
                 self._bell.get(timeout=LATE_SECONDS)
         self._rung = False  # before looking: whoever adds a write from now on rings again
-        waiting, group = self._waiting, []
+        waiting = self._waiting
+        group: list[Write] = []
         while waiting and len(group) < MAX_GROUP:
             group.append(waiting.popleft())
         if waiting:
