@@ -398,3 +398,14 @@ async def test_a_bridged_call_ends_on_both_sides_after_a_restart(
     after.calls.on_registered("alice")
     assert phone.flow.next().method == "BYE"
     assert after.calls.active() == []
+
+
+async def test_a_stream_is_framed_by_content_length(world: World, phone: EndPoint) -> None:
+    pbx = FakeFlow("tcp", ("192.0.2.99", 5060))
+    world.connect("office", pbx)
+    unframed = (
+        b"MESSAGE sip:600@gw.example SIP/2.0\r\nVia: SIP/2.0/WS a.invalid;branch=z9hG4bKm\r\nMax-Forwards: 70\r\n"
+        b"From: <sip:alice@gw.example>;tag=1\r\nTo: <sip:600@gw.example>\r\nCall-ID: m\r\nCSeq: 1 MESSAGE\r\n\r\nhello"
+    )
+    world.signalling.received(unframed, phone.flow)
+    assert pbx.next().get("Content-Length") == "5"
