@@ -68,7 +68,7 @@ def test_any_octets_give_frames_or_a_frame_error(chunks: list[bytes]) -> None:
             while reader.next_frame() is not None:
                 pass
     except FrameError as error:
-        assert error.code in (1002, 1007, 1009)  # noqa: PT017
+        assert error.code in (1002, 1007, 1009)
 
 
 def masked(first: int, payload: bytes, length: bytes | None = None) -> bytes:
