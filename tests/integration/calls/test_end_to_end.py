@@ -1,4 +1,4 @@
-"""Whole calls: softphone (WebSocket, ICE, DTLS-SRTP, Opus), gateway, PBX (UDP, RTP); asserted on what both ends hear."""
+"""Whole calls: softphone (WebSocket, ICE, DTLS-SRTP, Opus), gateway, PBX (UDP, RTP); by what both ends hear."""
 
 from __future__ import annotations
 

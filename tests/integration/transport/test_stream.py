@@ -132,7 +132,7 @@ async def test_a_peer_that_never_answers_is_given_up_after_4_s(
 async def test_what_waits_for_a_connection_is_bounded(inbox: Inbox) -> None:
     async with listening(TCP, inbox) as one, listening(TCP, Inbox()) as two:
         flow = two.flow_to(*one.local)
-        with pytest.raises(OSError, match="does not read"):  # noqa: PT012
+        with pytest.raises(OSError, match="does not read"):
             while True:
                 flow.send(with_body(bytes(10_000)))
 

@@ -261,7 +261,7 @@ async def test_one_that_does_not_read_is_given_up(inbox: Inbox) -> None:
     async with listening(WS, inbox) as listener, raw_phone(listener) as lazy:
         await lazy.send_all(frame(MESSAGE))
         _, flow = await inbox.message()
-        with pytest.raises(OSError, match="does not read"):  # noqa: PT012
+        with pytest.raises(OSError, match="does not read"):
             for _ in range(10_000):
                 flow.send(b"x" * 60_000)
         assert await inbox.end() == (flow, "the peer does not read what it is sent")
@@ -412,7 +412,7 @@ async def test_wss_and_a_replaced_certificate(inbox: Inbox, tmp_path: Path) -> N
     certificate, key = write_certificate(tmp_path, "127.0.0.1")
     old = ssl.create_default_context(cafile=certificate)
     wss = listening(WebSocketTransport("wss"), inbox, certificate=certificate, key=key)
-    async with wss as listener:  # noqa: SIM117
+    async with wss as listener:
         async with phone(listener, tls=old) as ws:
             await ws.send_message(MESSAGE.decode())
             data, flow = await inbox.message()

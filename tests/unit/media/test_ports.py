@@ -30,7 +30,7 @@ def test_pairs_are_even_and_odd_and_given_back() -> None:
     ports = PortRange(free_range(8), "127.0.0.1")
     bound: list[socket.socket] = []
     seen = set()
-    with pytest.raises(PortsExhaustedError):  # noqa: PT012
+    with pytest.raises(PortsExhaustedError):
         while True:
             rtp, rtcp, port = ports.bind_pair()
             bound += (rtp, rtcp)

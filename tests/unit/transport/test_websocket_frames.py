@@ -98,7 +98,7 @@ def masked(first: int, payload: bytes, length: bytes | None = None) -> bytes:
 def test_mistakes(octets: bytes, code: int) -> None:
     reader = FrameReader(1000)
     reader.feed(octets)
-    with pytest.raises(FrameError) as error:  # noqa: PT012
+    with pytest.raises(FrameError) as error:
         while reader.next_frame() is not None:
             pass
     assert error.value.code == code
