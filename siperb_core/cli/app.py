@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Parameter
 from cyclopts.exceptions import UnknownCommandError
 
 from siperb_core.cli.output import FINE, USAGE, CommandError
@@ -23,7 +25,6 @@ for _path in (
     "siperb_core.cli.running:demo",
     "siperb_core.cli.configuration:check",
     "siperb_core.cli.configuration:route",
-    "siperb_core.cli.configuration:plugins",
     "siperb_core.cli.running:reload",
     "siperb_core.cli.diagnostics:diagnostics",
     "siperb_core.cli.doctor:doctor",
@@ -36,6 +37,27 @@ for _what in ("connections", "registrations", "calls", "devices", "plugins", "is
 app.command(show)
 
 app.command("siperb_core.cli.importing:import_", name="import")
+app.command("siperb_core.cli.new:new", name="new")
+
+plugins = App(name="plugins")
+
+
+@plugins.default
+def _plugins(
+    *,
+    config: Annotated[Path, Parameter(name="--config", help="The configuration file.", env_var="SIPERB_CONFIG")] = Path(
+        "siperb.toml"
+    ),
+    json: Annotated[bool, Parameter(name="--json", negative=(), help="JSON instead of text.")] = False,
+) -> int:
+    """What is installed, what is loaded, and what is set aside and why."""
+    from siperb_core.cli import configuration
+
+    return configuration.plugins(config=config, json=json)
+
+
+plugins.command("siperb_core.cli.quality:check", name="check")
+app.command(plugins)
 
 connection = App(name="connection", help="Edit connections in the configuration file and apply the change live.")
 for _what in ("add", "edit", "enable", "disable", "remove", "reload"):

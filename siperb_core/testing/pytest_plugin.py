@@ -106,14 +106,17 @@ async def gateway(tmp_path: Path, pbx: object) -> AsyncIterator[Callable[..., An
 
 @_async_fixture
 async def softphone(gateway: object) -> AsyncIterator[Callable[..., Any]]:
-    """`alice = await softphone(gw, "alice")`: a softphone, registered as the device NAME-web by WebSocket."""
+    """`alice = await softphone(gw, "alice", codecs=("PCMU",))`: a softphone, registered as the device NAME-web by
+    WebSocket; the fields are those of `SoftphoneSettings`.
+    """
     from siperb_core.testing.gateway import websocket_url
     from siperb_core.testing.softphone import open_softphone
 
     async with _holding() as held:
 
-        async def open_one(of: Gateway, name: str = "alice") -> Softphone:
-            return await held.open(open_softphone(websocket_url(of), f"{name}-web", of.domain, f"{name}-secret"))
+        async def open_one(of: Gateway, name: str = "alice", **fields: Any) -> Softphone:
+            device, password = f"{name}-web", f"{name}-secret"
+            return await held.open(open_softphone(websocket_url(of), device, of.domain, password, **fields))
 
         yield open_one
 
