@@ -34,6 +34,7 @@ from siperb_core.sip.dialog import (
 from siperb_core.sip.grammar import quote
 from siperb_core.sip.proxy import COMPLETED_ELSEWHERE, ResponseContext, breadth_of
 from siperb_core.sip.transaction import ServerTransaction
+from siperb_core.sip.transaction_layer import MAGIC_COOKIE
 
 log = structlog.get_logger()
 
@@ -72,7 +73,9 @@ class CallSetup(Call):
         )
         self.caller.learn(request)
         if not self.caller.target and self.method in DIALOG_METHODS:
-            raise ParseError("Missing Contact")  # section 8.1.1.8: without it nothing can be sent back in the dialog
+            if request.via.branch.startswith(MAGIC_COOKIE):
+                raise ParseError("Missing Contact")  # section 8.1.1.8: nothing could be sent back in the dialog
+            self.caller.target = request.from_.uri  # what RFC 2543 did without one (its section 6.13)
         self._context = ResponseContext()
         self._branches: dict[str, Branch] = {}
         self._destinations: Destinations | None = None

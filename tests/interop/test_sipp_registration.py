@@ -139,6 +139,7 @@ type = "inbound_registration"
 [connection.settings]
 username = "{username}"
 password = "{password}"
+qualify = 0  # a scenario of SIPp knows of calls only, not of an OPTIONS
 """
 
 

@@ -29,6 +29,7 @@ server = "{pbx}"
 port = 5060
 username = "siperb"
 password = "pbx-secret"
+qualify = 0  # a scenario of SIPp knows of calls only, not of an OPTIONS
 """
 
 
