@@ -112,7 +112,7 @@ async def test_a_pbx_with_a_wrong_password_stays_outside(tmp_path: Path) -> None
             options = ("-s", "100", "-au", "pbx-abc123", "-ap", "wrong")
             async with open_sipp(tmp_path, "register_refused", *options, to=to, keys=keys) as pbx:
                 await pbx.succeeds()
-            async with open_sipp(tmp_path, "uac_refused", "-s", "100", to=to, address=own_address()) as caller:
+            async with open_sipp(tmp_path, "uac_challenged", "-s", "100", to=to, address=own_address()) as caller:
                 await caller.succeeds()
             assert (await connection(gateway, "branch"))["registration"]["state"] == "unregistered"
             assert not phone.calls
