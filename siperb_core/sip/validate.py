@@ -15,7 +15,7 @@ _TO_EVERYBODY = re.compile(
     r"(?:[ \t]|(?:received|maddr)[ \t]*+=[ \t]*+)\[?"
     r"(?:255\.255\.255\.255|2(?:2[4-9]|3[0-9])(?:\.[0-9]{1,3}){3}|[fF]{2}[0-9A-Fa-f]{2}:)"
 )
-# The same addresses behind a single character, which a search finds ten times as fast; nearly every Via ends here.
+# The same addresses behind a single character, which a search finds sooner; nearly every Via ends here.
 _PERHAPS_TO_EVERYBODY = re.compile(r"[ \t=]\[?(?:2[235]|[fF]{2})")
 _SCHEMES = ("sip:", "sips:", "tel:")
 
