@@ -121,6 +121,23 @@ def networks_and_names(
     return tuple(networks), tuple(names)
 
 
+def proxies(texts: Sequence[str], path: str, reader: Structurer) -> tuple[Network, ...]:
+    """`trusted_proxies`: networks, and less than everyone; whoever is in them names any address as the client's."""
+    networks: list[Network] = []
+    if len(texts) > MAX_NETWORKS:
+        reader.wrong(path, f"has {len(texts)} networks", f"use at most {MAX_NETWORKS}")
+        return ()
+    for index, text in enumerate(texts):
+        try:
+            networks.append(parse_network(text))
+        except ValueError:
+            wrong = f'"{text[:60]}" is not an address or a network'
+            reader.wrong(f"{path}[{index}]", wrong, "write one such as 127.0.0.1 or 10.1.0.0/28")
+    if is_everything(networks):
+        reader.wrong(path, "trusts everyone", "name only the addresses of your own reverse proxies")
+    return tuple(networks)
+
+
 def check_allow_from(
     texts: Sequence[str], networks: Sequence[Network], path: str, found: ConnectionType, reader: Structurer
 ) -> None:

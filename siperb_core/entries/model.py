@@ -54,6 +54,7 @@ class GatewaySettings:
     external_address: str = "auto"  # an address, or "auto" for that of the outgoing interface
     emergency: tuple[str, ...] = ()  # numbers that are tried through every connection
     strangers: Literal["refuse", "drop"] = "refuse"  # whether who is on no list gets an answer
+    trusted_proxies: tuple[Network, ...] = ()  # who is believed whom it forwards for
 
 
 @attrs.frozen
@@ -66,6 +67,7 @@ class Listen:
     certificate: Path | None = None
     key: Path | None = None
     origins: tuple[str, ...] = ()  # empty: same host only
+    trusted_proxies: tuple[Network, ...] = ()  # of ws, wss; the gateway's unless written here
 
 
 @attrs.frozen

@@ -23,6 +23,7 @@ from siperb_core.entries.entry_checks import (
     check_srtp,
     did_table,
     networks_and_names,
+    proxies,
 )
 from siperb_core.entries.model import (
     Device,
@@ -31,6 +32,7 @@ from siperb_core.entries.model import (
     GatewaySettings,
     Listen,
     MediaConfig,
+    Network,
     PluginsConfig,
     Secret,
 )
@@ -63,6 +65,7 @@ class _Gateway:
     external_address: str = "auto"
     emergency: tuple[str, ...] = ()
     strangers: Literal["refuse", "drop"] = "refuse"
+    trusted_proxies: tuple[str, ...] = ()
 
 
 @attrs.frozen
@@ -73,6 +76,7 @@ class _Listen:
     certificate: Path | None = None
     key: Path | None = None
     origins: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] | None = None
 
 
 @attrs.frozen
@@ -180,7 +184,8 @@ def _config(
         if key not in ("gateway", "listen", "media", "plugins", "device", "connection"):
             reader.wrong(key[:60], "unknown key", "known here are gateway, listen, media, plugins, device, connection")
     gateway = _gateway(document.get("gateway", {}), reader)
-    listen = _listeners(document.get("listen", []), reader, transports)
+    trusted = () if gateway is None else gateway.trusted_proxies
+    listen = _listeners(document.get("listen", []), reader, transports, trusted)
     media = _media(document.get("media", {}), reader)
     plugins = _plugins(document.get("plugins", {}), reader)
     usable = not reader.problems
@@ -208,8 +213,9 @@ def _gateway(data: object, reader: Structurer) -> GatewaySettings | None:
             )
             return None
     check_emergency(raw.emergency, reader)
+    trusted = proxies(raw.trusted_proxies, "gateway.trusted_proxies", reader)
     return GatewaySettings(
-        raw.domain, raw.data_dir, raw.drain_seconds, raw.external_address, raw.emergency, raw.strangers
+        raw.domain, raw.data_dir, raw.drain_seconds, raw.external_address, raw.emergency, raw.strangers, trusted
     )
 
 
@@ -223,7 +229,9 @@ def _tables(data: object, path: str, most: int, reader: Structurer) -> list[Any]
     return data
 
 
-def _listeners(data: object, reader: Structurer, transports: Collection[str] | None) -> tuple[Listen, ...]:
+def _listeners(
+    data: object, reader: Structurer, transports: Collection[str] | None, trusted: tuple[Network, ...]
+) -> tuple[Listen, ...]:
     listeners: list[Listen] = []
     taken: dict[tuple[bool, str, int], str] = {}
     for index, item in enumerate(_tables(data, "listen", MAX_LISTENERS, reader)):
@@ -231,7 +239,7 @@ def _listeners(data: object, reader: Structurer, transports: Collection[str] | N
         raw = reader.instance(_Listen, item, path)
         if raw is not None and transports is not None and raw.transport not in transports:
             reader.wrong(f"{path}.transport", f'"{raw.transport[:40]}" is not known', "use " + ", ".join(transports))
-        listener = _listener(raw, path, reader) if raw is not None else None
+        listener = _listener(raw, path, reader, trusted) if raw is not None else None
         if listener is None:
             continue
         host, port = listener.bind
@@ -243,7 +251,7 @@ def _listeners(data: object, reader: Structurer, transports: Collection[str] | N
     return tuple(listeners)
 
 
-def _listener(raw: _Listen, path: str, reader: Structurer) -> Listen | None:
+def _listener(raw: _Listen, path: str, reader: Structurer, trusted: tuple[Network, ...]) -> Listen | None:
     before = len(reader.problems)
     bind = fields.host_port(raw.bind)
     if bind is None or bind[1] is None:
@@ -274,9 +282,11 @@ def _listener(raw: _Listen, path: str, reader: Structurer) -> Listen | None:
                 f'"{origin[:60]}" is not an origin',
                 'write one such as "https://phone.example.net"',
             )
+    if raw.trusted_proxies is not None:
+        trusted = proxies(raw.trusted_proxies, f"{path}.trusted_proxies", reader)
     if len(reader.problems) > before or bind is None or bind[1] is None:
         return None
-    return Listen(raw.transport, (bind[0], bind[1]), raw.path, raw.certificate, raw.key, raw.origins)
+    return Listen(raw.transport, (bind[0], bind[1]), raw.path, raw.certificate, raw.key, raw.origins, trusted)
 
 
 def _media(data: object, reader: Structurer) -> MediaConfig | None:

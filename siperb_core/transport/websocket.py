@@ -100,19 +100,22 @@ class WebSocketFlow(Connection):
 
     async def open(self) -> bool:
         """Do the handshakes; False where the client was refused or gave up. Raises OSError, trio.TooSlowError."""
-        handshake = Handshake(self._listener.path, self._listener.origins)
+        listener = self._listener
+        handshake = Handshake(listener.path, listener.origins, self.remote, listener.proxies)
         with trio.fail_after(HANDSHAKE_SECONDS):
-            if self._listener.certificate is not None:
-                await self.secure(self._listener.certificate.context(), server_side=True)
+            if listener.certificate is not None:
+                await self.secure(listener.certificate.context(), server_side=True)
             try:
                 while data := await self.read():
                     if (accepted := handshake.feed(data)) is not None:
+                        self.remote = handshake.client
                         self.write(accepted.response)
                         self._frames = FrameReader(MAX_MESSAGE)
                         self._frames.feed(accepted.trailing)
                         return True
                 return False
             except Refused as refused:
+                self.remote = handshake.client
                 self.write(refusal(refused))
                 log.info("websocket.refused", source=self.remote[0], status=refused.status, reason=refused.why)
         await self.linger()
@@ -207,6 +210,7 @@ class WebSocketListener:
         self.local: tuple[str, int] = sock.getsockname()[:2]
         self.path = config.path
         self.origins = config.origins
+        self.proxies = config.trusted_proxies
         self.certificate = certificate
         self.own = OwnAddress(self.local, external_address, trio.current_time)
         self.spawn = nursery.start_soon

@@ -6,10 +6,16 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import attrs
 import h11
+
+from siperb_core.transport.forwarded import client_of
+
+if TYPE_CHECKING:
+    from siperb_core.entries.model import Network
 
 MAX_REQUEST = 16_384
 SUBPROTOCOL = b"sip"
@@ -37,10 +43,15 @@ class Accepted:
 
 class Handshake:
     """Reads one HTTP request and answers it. `origins` as in the configuration: empty for the same host only, `*` for
-    all.
+    all. Of `peer` who is one of the `proxies` the request says who the client is.
     """
 
-    def __init__(self, path: str, origins: Sequence[str]) -> None:
+    def __init__(
+        self, path: str, origins: Sequence[str], peer: tuple[str, int] = ("", 0), proxies: Sequence[Network] = ()
+    ) -> None:
+        self.client = peer
+        """Address and port of the client: the peer's own, or what a trusted proxy says."""
+        self._proxies = proxies
         self._path = path or "/"
         self._origins = frozenset(_origin(origin) for origin in origins)
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_REQUEST)
@@ -67,6 +78,7 @@ class Handshake:
         headers: dict[bytes, bytes] = {}
         for name, value in request.headers:
             headers[name] = headers[name] + b", " + value if name in headers else value
+        self.client = client_of(self.client, headers, self._proxies)
         if request.method != b"GET":
             raise Refused(405, "Method Not Allowed", "not a GET", ((b"Allow", b"GET"),))
         if b"websocket" not in _tokens(headers.get(b"upgrade")) or b"upgrade" not in _tokens(
