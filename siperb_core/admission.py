@@ -15,9 +15,10 @@ from siperb_core.calls import Calls
 from siperb_core.calls.record import dialled_number
 from siperb_core.entries import networks
 from siperb_core.entries.contract import Authenticates, Claim, Credentials, Source
-from siperb_core.entries.lifecycle import LoadedConnection
+from siperb_core.entries.live import ConnectionFault, LoadedConnection
 from siperb_core.entries.model import Device, Entry
 from siperb_core.guard import Guard
+from siperb_core.lockout import source_of
 from siperb_core.routing import Explanation
 from siperb_core.signalling import Signalling
 from siperb_core.sip import Flow, Message, ParseError, response_to
@@ -172,9 +173,8 @@ class Admission:
         if claim.authenticate is not None and not self._proven(transaction, request, claim.authenticate):
             return
         try:
-            answer = connection.connection.answer(request, source)
-        except Exception:
-            log.exception("plugin.error", connection=entry.name)
+            answer = connection.answer(request, source)
+        except ConnectionFault:
             host.signalling.refuse(transaction, 500)
             return
         if answer is not None:
@@ -210,12 +210,9 @@ class Admission:
     def _claimant(self, request: Message, source: Source) -> tuple[LoadedConnection, Claim] | None:
         for connection in self._host.loaded():
             try:
-                claim = connection.connection.claims(request, source)
-            except ParseError:
-                continue  # nobody's, then: a stranger is not to fill the log with what cannot be read
-            except Exception:
-                log.exception("plugin.error", connection=connection.entry.name)
-                continue
+                claim = connection.claims(request, source)
+            except (ParseError, ConnectionFault):
+                continue  # nobody's, then
             if claim is not None and allowed(connection.entry, source):
                 return connection, claim
         return None
@@ -238,6 +235,7 @@ class Admission:
         """Check a PBX's digest answer, or challenge it; without credentials nothing is right."""
         host = self._host
         now = host.now()
+        source = source_of(transaction.flow.remote[0])
         stale = False
         for value in request.get_all("Authorization"):
             result = self._digest.verify(
@@ -245,14 +243,14 @@ class Admission:
                 method=request.method,
                 secret_of=lambda name: credentials.password if credentials and name == credentials.username else None,
                 now=now,
+                source=source,
             )
             if result.ok:
                 host.guard.proved(transaction.flow, result.username)
                 return True
             stale = stale or result.stale
-            if not result.stale:
-                host.guard.failed(transaction.flow, result.username, result.reason)
-        headers = [("WWW-Authenticate", value) for value in self._digest.challenge(now, stale=stale)]
+            host.guard.refused(transaction.flow, result)
+        headers = [("WWW-Authenticate", value) for value in self._digest.challenge(now, source=source, stale=stale)]
         host.signalling.challenge(transaction, 401, headers)
         return False
 

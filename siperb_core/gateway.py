@@ -23,7 +23,8 @@ from siperb_core.calls.policy import MediaPolicy
 from siperb_core.calls.record import CallRecord
 from siperb_core.defaults.devices import ConfiguredDevices
 from siperb_core.entries.contract import ConnectionNotReady, Credentials, Target
-from siperb_core.entries.lifecycle import Entries, LoadedConnection
+from siperb_core.entries.lifecycle import Entries
+from siperb_core.entries.live import ConnectionFault, LoadedConnection
 from siperb_core.entries.memory import Memory
 from siperb_core.entries.model import Device, Entry, GatewayConfig, Listen
 from siperb_core.entries.source import LoadResult, load
@@ -305,7 +306,10 @@ class Gateway:
     def credentials(self, connection: str) -> Credentials | None:
         """What a connection shows when its PBX challenges a request."""
         loaded = self.entries.get(connection)
-        return None if loaded is None else loaded.connection.credentials
+        try:
+            return None if loaded is None else loaded.credentials
+        except ConnectionFault:
+            return None
 
     def leg_flow(self, leg: Leg) -> Flow | None:
         """The flow that reaches this leg now."""

@@ -13,7 +13,7 @@ from siperb_core.calls.call import CLIENT_BRANCH
 from siperb_core.calls.referral import refer_to_peer, refer_to_softphone
 from siperb_core.calls.setup import CallSetup
 from siperb_core.entries.contract import OutboundCall, OutboundLeg, Refusal
-from siperb_core.entries.lifecycle import LoadedConnection
+from siperb_core.entries.live import ConnectionFault, LoadedConnection
 from siperb_core.entries.model import Entry
 from siperb_core.routing import fails_over
 from siperb_core.sip import Flow, Message, NameAddr, ParseError, Uri, identity, parse_uri
@@ -137,10 +137,12 @@ class ThroughConnections:
         number = loaded.entry.route.dials(call.record.number)
         asked = OutboundCall(number, call.method, call.record.user, call.record.device, call.request)
         try:
-            return loaded.connection.outbound_leg(asked)
-        except Exception:
-            log.exception("plugin.failed", connection=loaded.entry.name, call_id=call.request.call_id)
+            return loaded.outbound_leg(asked)
+        except ConnectionFault as error:
+            log.info("call.fault", connection=loaded.entry.name, call_id=call.request.call_id, fault=str(error))
             return Refusal(500, "Connection Failed")
+        except ParseError as error:
+            return Refusal(error.status, error.reason)
 
     def _found(self, outbound: OutboundLeg, ways: Ways) -> None:
         call = self._call

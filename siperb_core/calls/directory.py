@@ -15,7 +15,7 @@ from siperb_core.calls.destinations import ThroughConnections, ToSoftphones
 from siperb_core.calls.host import CallHost
 from siperb_core.calls.record import CallRecord
 from siperb_core.calls.setup import CallSetup
-from siperb_core.entries.lifecycle import LoadedConnection
+from siperb_core.entries.live import LoadedConnection
 from siperb_core.entries.model import Entry
 from siperb_core.sip import Message, ParseError, parse_uri
 from siperb_core.sip.registrar import Binding

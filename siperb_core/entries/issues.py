@@ -52,6 +52,10 @@ class Issues:
         if not issues:
             self._open.pop(connection, None)
 
+    def has(self, connection: str, issue_id: str) -> bool:
+        """Whether it is open."""
+        return issue_id in self._open.get(connection, {})
+
     def clear_all(self, connection: str) -> None:
         """Close every issue of one connection."""
         self._open.pop(connection, None)

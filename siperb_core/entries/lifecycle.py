@@ -10,7 +10,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from functools import partial
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import attrs
 import structlog
@@ -27,11 +27,11 @@ from siperb_core.entries.contract import (
 from siperb_core.entries.diagnostics import KEPT_EXCHANGES, MAX_SIP, Exchange
 from siperb_core.entries.failure import DELAYS, Failure, classify, delay
 from siperb_core.entries.issues import Issues
+from siperb_core.entries.live import FAULT_SECONDS, MOST_FAULTS, Faults, LoadedConnection, lacks
 from siperb_core.entries.model import Entry, Network, down_because
 from siperb_core.entries.pacing import Pace
+from siperb_core.entries.states import State
 from siperb_core.sip import Message
-
-State = Literal["disabled", "setting_up", "loaded", "retry", "auth_failed", "config_error", "type_missing", "unloading"]
 
 SETUP_SECONDS = 60.0
 """How long a connection type may take before it hands out its connection."""
@@ -69,15 +69,6 @@ class Outside(Protocol):
 
 
 @attrs.frozen
-class LoadedConnection:
-    """A connection that takes calls."""
-
-    entry: Entry
-    type: ConnectionType
-    connection: Connection
-
-
-@attrs.frozen
 class Changes:
     """What a reload did, by name."""
 
@@ -106,6 +97,11 @@ class _Slot:
         self.reachable: bool | None = None
         self.latency_ms: float | None = None
         self.setting_up: trio.CancelScope | None = None
+        self.serving: trio.CancelScope | None = None
+        self.loaded_at: float | None = None
+        self.faults = Faults()
+        self.switched_off = ""
+        """Why the live connection is taken down, once it has done wrong too often."""
         self.connection: Connection | None = None
         self.scope = trio.CancelScope()
         self.ended = trio.Event()
@@ -304,19 +300,38 @@ class Entries:
         Those that know a request by its source alone come last: a request that names another by its contact is that
         one's, whatever address it came from.
         """
-        found = [
-            LoadedConnection(slot.entry, self.types[slot.entry.type], slot.connection)
-            for slot in self._slots.values()
-            if slot.connection is not None
-        ]
+        found = [loaded for slot in self._slots.values() if (loaded := self._loaded(slot)) is not None]
         return sorted(found, key=lambda loaded: loaded.type.allow_from_required)
 
     def get(self, name: str) -> LoadedConnection | None:
         """One connection, if it takes calls now."""
         slot = self._slots.get(name)
-        if slot is None or slot.connection is None:
+        return None if slot is None else self._loaded(slot)
+
+    def _loaded(self, slot: _Slot) -> LoadedConnection | None:
+        if slot.connection is None:
             return None
-        return LoadedConnection(slot.entry, self.types[slot.entry.type], slot.connection)
+        fault = partial(self._fault, slot)
+        return LoadedConnection(slot.entry, self.types[slot.entry.type], slot.connection, fault)
+
+    def _fault(self, slot: _Slot, what: str) -> None:
+        """A live connection has done wrong: counted, and too many in a short time take its entry down, which is then
+        set up anew with back-off.
+        """
+        seconds = slot.faults.add(self.outside.now())
+        if seconds is None or slot.connection is None or slot.serving is None:
+            return
+        slot.connection = None  # takes no calls from here on
+        slot.switched_off = f"switched off after {MOST_FAULTS} faults in {seconds:.0f} s, the last: {what}"
+        slot.serving.cancel()
+        mend = "report it to the plugin's author, with the log; the entry is tried again by itself"
+        slot.raise_issue("faults", f"connection {slot.entry.name} was {slot.switched_off}", mend)
+
+    async def _forgive(self, slot: _Slot, connection: Connection) -> None:
+        """What was set up anew and has done well for long enough is no issue any more."""
+        await trio.sleep(FAULT_SECONDS)
+        if slot.connection is connection:
+            slot.clear_issue("faults")
 
     def names(self) -> list[str]:
         """Every entry's name, loaded or not."""
@@ -388,8 +403,8 @@ class Entries:
         while True:
             slot.become("setting_up")
             failure = await self._serve_once(slot, found)
-            lasted = self.outside.now() - slot.since if slot.state == "loaded" else 0.0
-            slot.connection = None
+            lasted = 0.0 if slot.loaded_at is None else self.outside.now() - slot.loaded_at
+            slot.connection = slot.serving = slot.loaded_at = None
             slot.reachable = slot.latency_ms = None
             attempt = 1 if lasted >= DELAYS[-1] else attempt + 1
             if failure.state != "retry":
@@ -421,15 +436,24 @@ class Entries:
 
     async def _serve_once(self, slot: _Slot, found: ConnectionType) -> Failure:
         """Run the type's `serve` once; what its end means. Only cancellation comes out as an exception."""
+        slot.switched_off = ""
         try:
             async with trio.open_nursery() as nursery:
+                slot.serving = nursery.cancel_scope
                 with trio.move_on_after(self._setup_seconds) as setting_up:
                     slot.setting_up = setting_up
                     connection = await nursery.start(partial(found.serve, slot, slot.entry.settings))
                 if setting_up.cancelled_caught:
                     raise ConnectionNotReady(f"not set up within {self._setup_seconds:g} s")
+                missing = lacks(connection)
+                if missing:
+                    raise TypeError(f"serve gave a {type(connection).__name__}, which has no {missing}")
                 slot.connection = connection
+                slot.loaded_at = self.outside.now()
                 slot.become("loaded")
+                if self.issues.has(slot.entry.name, "faults"):
+                    assert self._nursery is not None, "run() came first"
+                    self._nursery.start_soon(self._forgive, slot, connection)
                 self.issues.clear(slot.entry.name, "auth_failed")
                 self.issues.clear(slot.entry.name, "crashed")
         except Exception as error:
@@ -437,6 +461,8 @@ class Entries:
             if failure.crash:
                 slot.log.error("connection.crashed", exc_info=error)
             return failure
+        if slot.switched_off:
+            return Failure("retry", slot.switched_off)
         return Failure("retry", "the connection ended by itself")
 
 

@@ -17,7 +17,7 @@ import trio.testing
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from siperb_core.entries.lifecycle import LoadedConnection
+from siperb_core.entries.live import LoadedConnection
 from siperb_core.entries.model import Entry
 from siperb_core.sip import Flow, Message, parse
 from siperb_core.sip.registrar import Binding

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from siperb_core.admission import Admission
-from siperb_core.entries.lifecycle import LoadedConnection
+from siperb_core.entries.live import LoadedConnection
 from siperb_core.entries.model import Device, Entry, Secret
 from siperb_core.plugins import load_plugins
 from siperb_core.routing import Explanation

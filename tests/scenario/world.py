@@ -13,7 +13,7 @@ from siperb_core.calls import CallMedia, Calls
 from siperb_core.calls.policy import MediaPolicy
 from siperb_core.calls.record import CallRecord
 from siperb_core.entries.contract import Claim, Credentials, OutboundCall, OutboundLeg, Refusal, Source, Target
-from siperb_core.entries.lifecycle import LoadedConnection
+from siperb_core.entries.live import LoadedConnection
 from siperb_core.entries.model import Entry
 from siperb_core.events import CallEvent
 from siperb_core.signalling import Signalling

@@ -48,6 +48,8 @@ class Settings:
 class Live:
     """A connection that takes nothing."""
 
+    credentials: Any = None
+
     def outbound_leg(self, call: Any) -> Any:
         raise NotImplementedError
 
