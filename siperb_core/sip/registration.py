@@ -15,7 +15,7 @@ One REGISTER is under way at a time. Times are seconds on one scale, which also 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 import attrs
 
@@ -128,6 +128,44 @@ class _Attempt:
 
 class RegistrationClient:
     """One registration. `new_token` gives fresh random text, for Call-ID, tag and cnonces."""
+
+    TRANSITIONS: ClassVar = (
+        ("idle", "start", "registering"),
+        ("idle", "stop", "idle"),
+        ("registering", "2xx", "registered"),
+        ("registering", "challenge", "registering"),
+        ("registering", "423", "registering"),
+        ("registering", "challenged again", "idle"),
+        ("registering", "423 again", "idle"),
+        ("registering", "3xx, 403, 404", "idle"),
+        ("registering", "503 or silence", "idle"),
+        ("registering", "start", "registering"),
+        ("registering", "stop", "unregistering"),
+        ("registered", "refresh is due", "refreshing"),
+        ("registered", "connection lost", "refreshing"),
+        ("registered", "start", "registering"),
+        ("registered", "stop", "unregistering"),
+        ("refreshing", "2xx", "registered"),
+        ("refreshing", "503 or silence", "registered"),
+        ("refreshing", "503 or silence, and the binding runs out", "idle"),
+        ("refreshing", "challenge", "refreshing"),
+        ("refreshing", "423", "refreshing"),
+        ("refreshing", "challenged again", "idle"),
+        ("refreshing", "423 again", "idle"),
+        ("refreshing", "3xx, 403, 404", "idle"),
+        ("refreshing", "start", "registering"),
+        ("refreshing", "stop", "unregistering"),
+        ("unregistering", "challenge", "unregistering"),
+        ("unregistering", "2xx", "idle"),
+        ("unregistering", "challenged again", "idle"),
+        ("unregistering", "423", "idle"),
+        ("unregistering", "3xx, 403, 404", "idle"),
+        ("unregistering", "503 or silence", "idle"),
+        ("unregistering", "start", "registering"),
+        ("unregistering", "stop", "unregistering"),
+    )
+    """(state, event, next state) for all that happens; an event not listed is ignored in that state. A 2xx that grants
+    no time at all counts as a 503."""
 
     def __init__(self, settings: RegistrationSettings, new_token: Callable[[], str]) -> None:
         self._settings = settings

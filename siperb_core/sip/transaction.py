@@ -146,6 +146,8 @@ class Transaction:
 
     TRANSITIONS: ClassVar[tuple[tuple[str, str, str], ...]] = ()
     """(state, event, next state) for all that the state functions do; an event not listed is ignored in that state."""
+    AT_ONCE: ClassVar[tuple[str, ...]] = ()
+    """States that end as soon as they are entered where the flow is reliable: their timers are zero there."""
 
     __slots__ = ("_layer", "_step", "_timers", "context", "final", "flow", "internal", "key", "method", "request")
 

@@ -58,6 +58,7 @@ class InviteClient(ClientTransaction):
         ("Completed", TIMER_D, "Terminated"),
         ("Completed", TRANSPORT_ERROR, "Terminated"),
     )
+    AT_ONCE: ClassVar = ("Completed",)
 
     __slots__ = ("_ack", "_cancel_reason", "_cancel_sent", "_cancel_wanted", "_retransmit_after", "_started")
 
@@ -241,6 +242,7 @@ class NonInviteClient(ClientTransaction):
         ("Completed", TIMER_K, "Terminated"),
         ("Completed", TRANSPORT_ERROR, "Terminated"),
     )
+    AT_ONCE: ClassVar = ("Completed",)
 
     __slots__ = ("_retransmit_after",)
 

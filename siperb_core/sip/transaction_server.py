@@ -56,6 +56,7 @@ class InviteServer(ServerTransaction):
         ("Confirmed", TIMER_I, "Terminated"),
         ("Confirmed", TRANSPORT_ERROR, "Terminated"),
     )
+    AT_ONCE: ClassVar = ("Confirmed",)
 
     __slots__ = ("_retransmit_after",)
 
@@ -165,6 +166,7 @@ class NonInviteServer(ServerTransaction):
         ("Completed", TIMER_J, "Terminated"),
         ("Completed", TRANSPORT_ERROR, "Terminated"),
     )
+    AT_ONCE: ClassVar = ("Completed",)
 
     __slots__ = ()
 
