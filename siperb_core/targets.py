@@ -23,7 +23,7 @@ from siperb_core.sip.headers import Via, parse_name_addr
 from siperb_core.sip.transaction import ClientTransaction
 from siperb_core.transport.address import host_port, literal
 from siperb_core.transport.contract import Listener, TlsOptions
-from siperb_core.transport.resolver import DEFAULT_PORT, Destination, ResolveError, Resolver
+from siperb_core.transport.resolver import AUTO, DEFAULT_PORT, Destination, ResolveError, Resolver
 from siperb_core.transport.stream import StreamFlow
 
 log = structlog.get_logger()
@@ -92,10 +92,11 @@ class Targets:
         if flow is not None and not ended(flow):
             _remember(self._peers, flow.remote[0], None)
             return Ways([lambda: flow])
-        if not is_address(target.host) or self._listener(target.transport, target.host) is None:
+        transport = "udp" if target.transport == AUTO else target.transport
+        if not is_address(target.host) or self._listener(transport, target.host) is None:
             return None
-        port = target.port or DEFAULT_PORT[target.transport]
-        return self._ways([(literal(target.host).compressed, port, target.transport)], tls_options(target))
+        port = target.port or DEFAULT_PORT[transport]
+        return self._ways([(literal(target.host).compressed, port, transport)], tls_options(target))
 
     async def find(self, target: Target) -> Ways:
         """The ways to a target, of which there is at least one. Raises ConnectionNotReady."""
@@ -107,7 +108,8 @@ class Targets:
                 raise ConnectionNotReady(f"{target.host} cannot be resolved: {error}") from None
             reachable = [destination for destination in found if await self._can_reach(destination)]
             if not reachable:
-                raise ConnectionNotReady(f"no way to {target.host} by {target.transport}")
+                by = ", ".join(dict.fromkeys(transport for _, _, transport in found))
+                raise ConnectionNotReady(f"no way to {target.host} by {by}")
             ways = self._ways(reachable, tls_options(target))
         return ways
 
@@ -136,7 +138,7 @@ class Targets:
         if listener is None:
             return None
         try:
-            return listener.flow_to(host, port, tls)
+            return listener.flow_to(host, port, tls if transport == "tls" else None)
         except (OSError, ValueError) as error:
             log.warning("target.not_opened", host=host, transport=transport, reason=str(error))
             return None
@@ -298,9 +300,9 @@ class Awaited:
 
 def tls_options(target: Target) -> TlsOptions | None:
     """How the connection to a target is to be secured: its certificate has to be for the name that was configured,
-    wherever DNS led (RFC 5922 section 4).
+    wherever DNS led (RFC 5922 section 4). None where TLS is out of the question.
     """
-    if target.transport != "tls":
+    if target.transport not in ("tls", AUTO):
         return None
     return TlsOptions(server_name=target.host, ca=target.ca, verify=target.verify)
 

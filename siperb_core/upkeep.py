@@ -4,7 +4,6 @@ what has run out is dropped, and what is to stop is given time.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import random
 from collections.abc import Iterable
@@ -13,12 +12,15 @@ from typing import TYPE_CHECKING
 import structlog
 import trio
 
+from siperb_core.entries import networks
 from siperb_core.entries.source import load
+from siperb_core.transport.address import without_zone
 from siperb_core.transport.contract import SaysGoodbye
 from siperb_core.transport.resolver import ResolveError
 
 if TYPE_CHECKING:
     from siperb_core.calls.call import Call
+    from siperb_core.entries.model import Network
     from siperb_core.gateway import Gateway
 
 log = structlog.get_logger()
@@ -32,6 +34,19 @@ LONGEST_SPREAD = 5.0
 SERVICE_RESTART = 1012  # of WebSockets, in IANA's registry: the client is to come back, after a random delay
 
 Signature = tuple[int, int, int]
+
+
+def _networks(addresses: Iterable[str], name: str) -> tuple[Network, ...]:
+    """What DNS or the hosts file gave for a name, as networks of one address each. A link-local address counts without
+    its zone, as it does where a source is compared; what is no address is left out: it must not stop the gateway.
+    """
+    found = set()
+    for address in addresses:
+        try:
+            found.add(networks.parse_network(without_zone(address)))
+        except ValueError:
+            log.warning("allow_from.no_address", name=name, address=address[:60])
+    return tuple(sorted(found, key=str))
 
 
 class Upkeep:
@@ -120,9 +135,7 @@ class Upkeep:
             return
         for connection in users:
             gateway.entries.issues.clear(connection, issue)
-        gateway.entries.resolved(
-            name, tuple(ipaddress.ip_network(host) for host in sorted({item[0] for item in found}))
-        )
+        gateway.entries.resolved(name, _networks({item[0] for item in found}, name))
 
     # ---- stopping
 

@@ -46,10 +46,10 @@ async def check_dns(notes: Notes, end: OurEnd, target: Target) -> list[Destinati
 
 async def check_connection(notes: Notes, target: Target, destinations: list[Destination], now: float) -> bool:
     """TCP and TLS to the first destination that takes the connection; True for UDP, which has none."""
-    if target.transport == "udp":
+    if target.transport == "udp" or all(transport == "udp" for _, _, transport in destinations):
         return True
     reason = ""
-    for host, port, _ in destinations[:4]:
+    for host, port, transport in destinations[:4]:
         try:
             with trio.fail_after(CONNECT_SECONDS):
                 stream = await trio.open_tcp_stream(host, port)
@@ -57,7 +57,7 @@ async def check_connection(notes: Notes, target: Target, destinations: list[Dest
             reason = f"{host_port(host, port)} cannot be connected to: {_why(error)}"
             continue
         async with stream:
-            if target.transport == "tcp":
+            if transport == "tcp":
                 notes.ok("tcp", f"connected to {host_port(host, port)}")
                 return True
             return await _check_tls(notes, target, stream, (host, port), now)
@@ -166,7 +166,8 @@ async def check_options(notes: Notes, end: OurEnd, settings: PeerSettings) -> Me
     try:
         response = await end.request(request, settings.target)
     except ConnectionNotReady as error:
-        notes.wrong("options", str(error), _FIREWALL.format(transport=settings.transport.upper()))
+        by = "SIP" if settings.target.transport == "auto" else settings.target.transport.upper()
+        notes.wrong("options", str(error), _FIREWALL.format(transport=by))
         return None
     milliseconds = (trio.current_time() - begin) * 1000
     who = response.get("Server") or response.get("User-Agent")

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_chec
 
 import attrs
 
+from siperb_core.entries.decisions import AnswerWith, DialNumber, RingUsers
+
 if TYPE_CHECKING:
     import structlog
     import trio
@@ -45,13 +47,16 @@ class ConnectionConfigError(Exception):
 class Target:
     """Where to send: a name (RFC 3263 applies where `port` is None), an address, or a flow, which wins while it lasts.
 
+    The transport `auto` is left to the name's NAPTR or SRV records; it is UDP where there are none, for an address, and
+    where a port is given (RFC 3263 section 4.1).
+
     `ca` (a file of trusted certificates, empty for the system's) and `verify` matter to TLS alone; the certificate
     has to be for `host`.
     """
 
     host: str
     port: int | None = None
-    transport: Literal["udp", "tcp", "tls"] = "udp"
+    transport: Literal["auto", "udp", "tcp", "tls"] = "udp"
     flow: Flow | None = None
     ca: str = ""
     verify: bool = True
@@ -111,6 +116,12 @@ class Refusal:
     reason: str
 
 
+WayOut = OutboundLeg | RingUsers | DialNumber | AnswerWith | Refusal
+"""What becomes of a softphone's call: out to a PBX, to other softphones, to another number, to an endpoint in this
+process, or nowhere.
+"""
+
+
 @attrs.frozen
 class Claim:
     """This request came through this connection.
@@ -136,8 +147,8 @@ class Registration:
 class Connection(Protocol):
     """A loaded connection. Every method is pure and quick; an exception costs the request it was asked about."""
 
-    def outbound_leg(self, call: OutboundCall) -> OutboundLeg | Refusal:
-        """Say how a call of a softphone leaves through this connection."""
+    def outbound_leg(self, call: OutboundCall) -> WayOut:
+        """Say how a call of a softphone leaves through this connection: to its PBX as a rule."""
 
     @property
     def credentials(self) -> Credentials | None:
@@ -246,6 +257,18 @@ class Authenticates(Protocol):
     """
 
     authenticates: ClassVar[bool]
+
+
+@runtime_checkable
+class KnowsItsPeer(Protocol):
+    """A live connection may give this as well: then nobody at an address of its PBX's gets that address locked out by
+    showing wrong passwords.
+    """
+
+    def is_at(self, host: str) -> bool:
+        """Whether the other side is known to be at this address, and not by its own word: it has registered from
+        there, or the gateway sends its requests there. `allow_from` need not be looked at. Pure.
+        """
 
 
 @runtime_checkable

@@ -4,6 +4,7 @@ common.
 
 from __future__ import annotations
 
+import ipaddress
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
@@ -41,7 +42,7 @@ class PeerSettings:
 
     server: str = attrs.field(validator=fields.host)
     port: int | None = attrs.field(default=None, validator=fields.port)  # None: as DNS says (RFC 3263)
-    transport: Literal["udp", "tcp", "tls"] = "udp"
+    transport: Literal["auto", "udp", "tcp", "tls"] = "auto"  # auto: as DNS says, UDP where it says nothing
     username: str = attrs.field(default="", validator=fields.user_or_empty)
     auth_username: str = ""
     password: Secret = attrs.field(factory=lambda: Secret(""))
@@ -63,7 +64,10 @@ class PeerSettings:
         host, port = self.server, self.port
         if self.outbound_proxy:
             host, port = proxy_address(self.outbound_proxy) or (host, port)
-        return Target(host.strip("[]"), port, self.transport, ca=str(self.ca) if self.ca else "", verify=self.verify)
+        transport = self.transport
+        if transport == "auto" and (port is not None or _is_address(host)):
+            transport = "udp"  # RFC 3263 section 4.1: nothing is looked up that could say otherwise
+        return Target(host.strip("[]"), port, transport, ca=str(self.ca) if self.ca else "", verify=self.verify)
 
     @property
     def credentials(self) -> Credentials | None:
@@ -79,7 +83,7 @@ class PeerSettings:
         if not self.outbound_proxy:
             return ()
         host, port = proxy_address(self.outbound_proxy) or ("", None)
-        transport = "" if self.transport == "udp" else f";transport={self.transport}"
+        transport = "" if self.transport in ("auto", "udp") else f";transport={self.transport}"
         return (f"<sip:{with_port(host, port)}{transport};lr>",)
 
     def uri(self, number: str) -> str:
@@ -109,6 +113,14 @@ class PeerSettings:
         except ParseError:
             return self.target
         return attrs.evolve(self.target, host=uri.host.strip("[]"), port=uri.port)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return True
 
 
 def escape_user(text: str) -> str:

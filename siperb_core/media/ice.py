@@ -60,6 +60,7 @@ def parse_candidates(values: tuple[str, ...], family: int) -> list[tuple[Address
         except (ValueError, IndexError, AssertionError, KeyError):
             continue
         usable = candidate.transport.lower() == "udp" and candidate.component == 1 and 0 < candidate.port < 65536
+        usable = usable and "%" not in candidate.host  # a zone means nothing here, and `sendto` may not take it
         if usable and address.version == family and not address.is_unspecified and not address.is_multicast:
             found.append(((str(address), candidate.port), candidate.priority))
     return found

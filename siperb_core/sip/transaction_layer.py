@@ -364,6 +364,6 @@ def _note_source(message: Message, via: Via, flow: Flow) -> None:
     if new:
         if asked:
             params.append(("rport", str(port)))
-        params.append(("received", host))
+        params.append(("received", host.partition("%")[0]))  # a zone is no part of it, and means nothing there
         message.pop_first("Via")
         message.prepend("Via", str(Via(via.protocol, via.host, via.port, tuple(params))))

@@ -231,7 +231,7 @@ class FakeEntry:
     async def contact_uri(self, target: Target) -> str:
         """As `EntryContext.contact_uri`."""
         await trio.lowlevel.checkpoint()
-        parameter = "" if target.transport == "udp" else f";transport={target.transport}"
+        parameter = "" if target.transport in ("auto", "udp") else f";transport={target.transport}"
         return f"sip:contact-of-{self.entry.name}@{self.contact_address}{parameter}"
 
     async def keep_alive(self, target: Target, interval: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from collections import OrderedDict
 from collections.abc import Callable
@@ -12,10 +13,32 @@ INTERFACE_SECONDS = 30.0
 MAX_REMEMBERED = 4096
 
 
+_ZONE = re.compile(r"[A-Za-z0-9_.-]{1,15}")
+"""What may follow `%` (RFC 4007 section 11): the number or the name of an interface, as Linux allows it (IFNAMSIZ)."""
+
+
 @lru_cache(maxsize=4096)
 def literal(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """A literal address, read once: the same few hosts come with every message. Raises ValueError for a name."""
-    return ipaddress.ip_address(host)
+    """A literal address, read once: the same few hosts come with every message. An IPv4 address in IPv6 dress
+    (`::ffff:192.0.2.1`) is the IPv4 address it is: our IPv6 sockets reach IPv6 only.
+
+    Raises ValueError for a name, and for a zone (`fe80::1%eth0`) that no interface can have: `ipaddress` takes any
+    text for one, and a socket raises TypeError at some of it.
+    """
+    address, _, zone = host.partition("%")
+    parsed = ipaddress.ip_address(host)
+    if isinstance(parsed, ipaddress.IPv6Address):
+        if zone and not _ZONE.fullmatch(zone):
+            raise ValueError(f"{address} with a zone that is no interface")
+        return parsed.ipv4_mapped or parsed
+    return parsed
+
+
+def without_zone(host: str) -> str:
+    """An address as others may see it: the zone of a link-local one means something on this machine only, and SIP and
+    SDP have no place for it (RFC 3261 section 25.1 `IPv6reference`, RFC 8866 section 9).
+    """
+    return host.partition("%")[0]
 
 
 def family_of(host: str) -> socket.AddressFamily:
@@ -27,7 +50,7 @@ def family_of(host: str) -> socket.AddressFamily:
 
 def host_port(host: str, port: int) -> str:
     """`host:port` as in Via and in a URI: an IPv6 address stands in brackets (RFC 5118 section 4)."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return f"[{without_zone(host)}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def bind(address: tuple[str, int], kind: socket.SocketKind) -> socket.socket:
@@ -60,7 +83,7 @@ class OwnAddress:
     def __init__(self, bound: tuple[str, int], external: str | None, clock: Callable[[], float]) -> None:
         self._host, self._port = bound
         self._family = family_of(self._host)
-        self._any = ipaddress.ip_address(self._host).is_unspecified
+        self._any = literal(self._host).is_unspecified
         self._external = external
         if external is not None:
             try:
@@ -83,7 +106,7 @@ class OwnAddress:
         try:
             with socket.socket(self._family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
                 probe.connect((remote, 9))  # sends nothing: the kernel only looks up its routes
-                host: str = probe.getsockname()[0]
+                host = without_zone(probe.getsockname()[0])
         except OSError:
             return (self._host, self._port)
         self._remembered[remote] = (now + INTERFACE_SECONDS, host)  # an interface may get another address (DHCP)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import random
 import socket
 from collections import OrderedDict
@@ -18,6 +17,8 @@ import dns.resolver
 import structlog
 import trio
 
+from siperb_core.transport.address import literal
+
 DEADLINE_SECONDS = 4.0
 MIN_TTL = 5.0
 MAX_TTL = 3600.0
@@ -30,6 +31,8 @@ MAX_RECORDS = 32
 MAX_ANSWERS = 16
 
 DEFAULT_PORT = {"udp": 5060, "tcp": 5060, "tls": 5061}
+AUTO = "auto"
+"""The transport of who leaves it to DNS."""
 _SRV = {"udp": "_sip._udp", "tcp": "_sip._tcp", "tls": "_sips._tcp"}
 _NAPTR = {"SIP+D2U": "udp", "SIP+D2T": "tcp", "SIPS+D2T": "tls"}
 
@@ -71,8 +74,9 @@ class Resolver:
     longer when DNS fails.
 
     `chance` gives a number in [0, 1) and orders servers of equal priority by weight (RFC 2782). Where the transport is
-    given, as ours
-    always is, NAPTR only finds the SRV name it should be looked up under.
+    given, NAPTR only finds the SRV name it should be looked up under; where it is `auto`, NAPTR chooses it (RFC 3263
+    section 4.1). One transport is chosen, and no other tried when its servers do not answer: a domain that wants TLS is
+    not to be talked into less by whoever can keep TLS from working.
     """
 
     def __init__(
@@ -92,14 +96,16 @@ class Resolver:
         """Destinations for a host; a literal address is its own, without asking anybody. Raises ResolveError within 4
         s.
 
-        With a port only addresses are looked up (RFC 3263 section 4.2).
+        With a port only addresses are looked up (RFC 3263 section 4.2). For a literal address, and for a name with a
+        port, `auto` is UDP (section 4.1).
         """
         bare = host.removeprefix("[").removesuffix("]")
         try:
-            address = ipaddress.ip_address(bare).compressed
+            address = literal(bare).compressed
         except ValueError:
             pass
         else:
+            transport = "udp" if transport == AUTO else transport
             return [(address, port or DEFAULT_PORT[transport], transport)]
         key = (host.lower().rstrip("."), port, transport)
         cached = self._cache.get(key)
@@ -128,37 +134,47 @@ class Resolver:
         return list(cached.destinations)
 
     async def _ask(self, host: str, port: int | None, transport: str) -> tuple[list[Destination], float]:
+        plain = "udp" if transport == AUTO else transport
         # A name without a dot (localhost, a line of the hosts file) is no domain that could publish services.
         if port is not None or "." not in host:
-            return await self._plain(host, port or DEFAULT_PORT[transport], transport), ADDRESS_TTL
+            return await self._plain(host, port or DEFAULT_PORT[plain], plain), ADDRESS_TTL
         failed: str | None = None
-        for name in await self._service_names(host, transport):
+        refused: ResolveError | None = None
+        for name, by in await self._service_names(host, transport):
             try:
                 servers, ttl = await self._query(name, "SRV", SRV_SECONDS)
             except ResolveError as error:
                 failed = str(error)  # DNS is out of reach, or cannot do SRV: the hosts file may know the name
                 break
             if servers:
-                return await self._servers(servers, transport), min(ttl, ADDRESS_TTL)
+                try:
+                    return await self._servers(servers, by), min(ttl, ADDRESS_TTL)
+                except ResolveError as error:
+                    refused = error
+        if refused is not None:
+            raise refused
         try:
-            return await self._plain(host, DEFAULT_PORT[transport], transport), ADDRESS_TTL
+            return await self._plain(host, DEFAULT_PORT[plain], plain), ADDRESS_TTL
         except ResolveError as error:
             raise ResolveError(failed or str(error)) from None
 
-    async def _service_names(self, host: str, transport: str) -> list[str]:
-        """Where SRV records are, by NAPTR, else by convention (RFC 3263 section 4.1)."""
-        by_convention = f"{_SRV[transport]}.{host}"
+    async def _service_names(self, host: str, transport: str) -> list[tuple[str, str]]:
+        """Where SRV records are and for which transport, in the order to ask: by NAPTR, else by convention (RFC 3263
+        section 4.1).
+        """
+        wanted = tuple(_SRV) if transport == AUTO else (transport,)
+        by_convention = [(f"{_SRV[each]}.{host}", each) for each in wanted]
         try:
             records, _ = await self._query(host, "NAPTR", NAPTR_SECONDS)
         except ResolveError:  # many a home router drops what it does not know; SRV is asked for all the same
-            return [by_convention]
+            return by_convention
         fitting = [
-            record
+            (record.order, record.preference, str(record.replacement), by)
             for record in records
-            if _NAPTR.get(record.service.decode("latin-1").upper()) == transport and record.flags.lower() == b"s"
+            if (by := _NAPTR.get(record.service.decode("latin-1").upper(), "")) in wanted
+            and record.flags.lower() == b"s"
         ]
-        fitting.sort(key=lambda record: (record.order, record.preference))
-        return [str(record.replacement) for record in fitting[:4]] or [by_convention]
+        return [(name, by) for _, _, name, by in sorted(fitting)[:4]] or by_convention
 
     async def _servers(self, records: Sequence[Any], transport: str) -> list[Destination]:
         destinations: list[Destination] = []
@@ -199,7 +215,7 @@ class Resolver:
             addresses = await self._addresses(host)
         except (OSError, UnicodeError) as error:
             raise ResolveError(f"{host}: {getattr(error, 'strerror', None) or error}") from None
-        unique = list(dict.fromkeys(addresses))[:MAX_ANSWERS]
+        unique = list(dict.fromkeys(filter(None, map(_canonical, addresses))))[:MAX_ANSWERS]
         if not unique:
             raise ResolveError(f"{host} has no address")
         # IPv4 first: PBXs that are reached over IPv6 only are rare, broken IPv6 is not.
@@ -216,3 +232,13 @@ class Resolver:
         except (dns.exception.DNSException, OSError, ValueError) as error:
             raise ResolveError(f"DNS cannot tell {kind} of {name}: {error}") from None
         return list(answer)[:MAX_RECORDS], float(answer.rrset.ttl if answer.rrset is not None else 0)
+
+
+def _canonical(address: str) -> str:
+    """An address in the one form in which two are compared; '' for what is none, which the hosts file or a broken DNS
+    may give.
+    """
+    try:
+        return literal(address).compressed
+    except ValueError:
+        return ""

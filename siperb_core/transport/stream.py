@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import ipaddress
 import os
 import socket
 import ssl
@@ -15,7 +14,7 @@ import trio
 
 from siperb_core.sip import KEEPALIVE, ParseError, StreamFramer, response_to
 from siperb_core.transport.accepting import accept
-from siperb_core.transport.address import OwnAddress, bind, family_of
+from siperb_core.transport.address import OwnAddress, bind, family_of, literal
 from siperb_core.transport.connection import Connection, reason_of, tune
 from siperb_core.transport.contract import TlsOptions
 from siperb_core.transport.tls import ClientContexts, ServerCertificate
@@ -191,15 +190,16 @@ class StreamListener:
         Raises ValueError for a name or the other address family; OSError where no more sockets can be had.
         """
         secured = (tls or TlsOptions()) if self.transport == "tls" else None
+        host = literal(host).compressed
         if family_of(host) != self._family:
             raise ValueError(f"{host} cannot be reached from {self.local[0]}: one is IPv4, the other IPv6")
-        key = (ipaddress.ip_address(host).compressed, port, secured)
+        key = (host, port, secured)
         flow = self._shared.get(key)
         if flow is not None and flow.ended is None:
             return flow
         if len(self._flows) >= MAX_CONNECTIONS:
             raise OSError(errno.EMFILE, f"{MAX_CONNECTIONS} {self.transport} connections are open")
-        bound = ipaddress.ip_address(self.local[0])
+        bound = literal(self.local[0])
         # The interface we were told to use, on any port: the listening port belongs to the listening socket.
         sock = socket.socket(self._family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
         try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 import trio
 
-from siperb_core.transport.address import OwnAddress, bind, family_of
+from siperb_core.transport.address import OwnAddress, bind, family_of, literal
 
 if TYPE_CHECKING:
     from siperb_core.entries.model import Listen
@@ -86,6 +86,7 @@ class UdpListener:
         flow = self._flows.get((host, port))
         if flow is not None:
             return flow
+        host = literal(host).compressed
         family = family_of(host)
         if family != self._socket.family:
             raise ValueError(f"{host} cannot be reached from {self.local[0]}: one is IPv4, the other IPv6")

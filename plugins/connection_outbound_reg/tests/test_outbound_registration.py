@@ -294,7 +294,7 @@ async def test_calls_go_out_with_our_credentials_by_the_pbx_s_service_route(
     assert (leg.request_uri, leg.from_uri) == ("sip:600@pbx.example.com", "sip:200@pbx.example.com")
     assert (live.credentials.username, live.credentials.password) == ("200", "pw")
     assert leg.route == ("<sip:edge.example.com;lr>",)
-    assert leg.target == Target("edge.example.com", None, "udp")
+    assert leg.target == Target("edge.example.com", None, "auto")
 
 
 async def test_calls_come_in_at_our_contact(nursery: trio.Nursery, autojump_clock: Any) -> None:

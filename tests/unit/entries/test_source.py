@@ -79,7 +79,7 @@ def test_defaults_are_those_of_the_reference() -> None:
     (entry,) = config.connections
     assert (entry.enabled, entry.weight, entry.dial_pattern, entry.failover) == (True, 0, ".", False)
     assert (entry.media, entry.codecs, entry.codec_policy) == ("auto", ("G722", "PCMA", "PCMU"), "opus-first")
-    assert (entry.settings.port, entry.settings.transport, entry.settings.verify) == (None, "udp", True)
+    assert (entry.settings.port, entry.settings.transport, entry.settings.verify) == (None, "auto", True)
     (device,) = config.devices
     assert (device.user, device.mode) == ("alice-laptop", "proxy")
     assert config.devices_of(entry) == (device,)

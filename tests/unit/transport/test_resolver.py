@@ -123,6 +123,65 @@ async def test_naptr_leads_to_the_srv_name_of_our_transport(dns_: FakeDns) -> No
     assert await resolver_of(dns_).resolve("pbx.example", None, "tls") == [("192.0.2.2", 5098, "tls")]
 
 
+NAPTR = {
+    "udp": '{} {} "s" "SIP+D2U" "" _sip._udp.pbx.example.',
+    "tcp": '{} {} "s" "SIP+D2T" "" _sip._tcp.pbx.example.',
+    "tls": '{} {} "s" "SIPS+D2T" "" _sips._tcp.pbx.example.',
+    "sctp": '{} {} "s" "SIP+D2S" "" _sip._sctp.pbx.example.',
+}
+
+
+@pytest.mark.parametrize(
+    ("published", "chosen"),
+    [
+        ({"udp": (20, 10), "tcp": (10, 10)}, "tcp"),  # by order
+        ({"udp": (10, 20), "tls": (10, 10), "tcp": (10, 30)}, "tls"),  # of one order by preference
+        ({"sctp": (1, 1), "udp": (2, 1)}, "udp"),  # of those we have
+        ({"tls": (10, 10)}, "tls"),  # a domain that wants TLS
+    ],
+)
+async def test_naptr_chooses_the_transport_where_none_is_given(
+    dns_: FakeDns, published: dict[str, tuple[int, int]], chosen: str
+) -> None:
+    dns_.records["NAPTR", "pbx.example"] = [NAPTR[by].format(*order) for by, order in published.items()]
+    ports = {"udp": 5081, "tcp": 5082, "tls": 5083}
+    for name, by in (("_sip._udp", "udp"), ("_sip._tcp", "tcp"), ("_sips._tcp", "tls")):
+        dns_.records["SRV", f"{name}.pbx.example"] = [f"1 1 {ports[by]} a.example."]
+    assert await resolver_of(dns_).resolve("pbx.example", None, "auto") == [("192.0.2.2", ports[chosen], chosen)]
+
+
+@pytest.mark.parametrize(
+    ("published", "expected"),
+    [
+        ({"_sip._udp": 5081, "_sip._tcp": 5082, "_sips._tcp": 5083}, ("192.0.2.2", 5081, "udp")),
+        ({"_sip._tcp": 5082, "_sips._tcp": 5083}, ("192.0.2.2", 5082, "tcp")),
+        ({"_sips._tcp": 5083}, ("192.0.2.2", 5083, "tls")),
+        ({}, ("192.0.2.1", 5060, "udp")),
+    ],
+)
+async def test_without_naptr_srv_chooses_the_transport(dns_: FakeDns, published: dict[str, int], expected: Any) -> None:
+    for name, port in published.items():
+        dns_.records["SRV", f"{name}.pbx.example"] = [f"1 1 {port} a.example."]
+    assert await resolver_of(dns_).resolve("pbx.example", None, "auto") == [expected]
+
+
+async def test_a_transport_that_is_refused_leaves_the_next_one(dns_: FakeDns) -> None:
+    dns_.records["SRV", "_sip._udp.pbx.example"] = ["0 0 0 ."]
+    dns_.records["SRV", "_sips._tcp.pbx.example"] = ["1 1 5061 a.example."]
+    assert await resolver_of(dns_).resolve("pbx.example", None, "auto") == [("192.0.2.2", 5061, "tls")]
+    del dns_.records["SRV", "_sips._tcp.pbx.example"]
+    with pytest.raises(ResolveError, match="no such service"):
+        await resolver_of(dns_).resolve("pbx.example", None, "auto")
+
+
+@pytest.mark.parametrize(("host", "port"), [("192.0.2.9", None), ("pbx.example", 7000), ("localhost", None)])
+async def test_nothing_is_asked_where_the_transport_can_only_be_udp(dns_: FakeDns, host: str, port: int | None) -> None:
+    dns_.addresses["localhost"] = ["127.0.0.1"]
+    found = await resolver_of(dns_).resolve(host, port, "auto")
+    assert [(item[1], item[2]) for item in found] == [(port or 5060, "udp")]
+    assert not {kind for kind, _ in dns_.asked} & {"NAPTR", "SRV"}
+
+
 async def test_no_srv_means_the_name_itself(dns_: FakeDns) -> None:
     assert await resolver_of(dns_).resolve("pbx.example", None, "tls") == [("192.0.2.1", 5061, "tls")]
     assert dns_.asked == [("NAPTR", "pbx.example"), ("SRV", "_sips._tcp.pbx.example"), ("A", "pbx.example")]
@@ -146,6 +205,20 @@ async def test_an_unknown_name(dns_: FakeDns) -> None:
         await resolver_of(dns_).resolve("x" * 300 + ".example", None, "udp")
     with pytest.raises(ResolveError):
         await Resolver().resolve("a..b", 5060, "udp")
+
+
+async def test_what_is_no_address_is_left_out_and_ipv4_in_ipv6_dress_is_ipv4(dns_: FakeDns) -> None:
+    dns_.addresses["odd.example"] = ["garbage", "::ffff:192.0.2.7", "fe80::1%a b", "FE80::1%eth0", ""]
+    found = await resolver_of(dns_).resolve("odd.example", 5060, "udp")
+    assert [address for address, _, _ in found] == ["192.0.2.7", "fe80::1%eth0"]
+    dns_.addresses["odd2.example"] = ["garbage"]
+    with pytest.raises(ResolveError, match="no address"):
+        await resolver_of(dns_).resolve("odd2.example", 5060, "udp")
+
+
+async def test_an_ipv6_only_name(dns_: FakeDns) -> None:
+    dns_.addresses["six.example"] = ["2001:DB8::6"]
+    assert await resolver_of(dns_).resolve("six.example", None, "udp") == [("2001:db8::6", 5060, "udp")]
 
 
 async def test_localhost_needs_no_dns(dns_: FakeDns) -> None:

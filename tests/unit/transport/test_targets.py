@@ -133,6 +133,20 @@ async def test_a_transport_nobody_listens_on_is_opened_beside_udp(house: House) 
     assert [listener.local[0] for listener in house.listeners["tls"]] == ["192.0.2.1", "::"]
 
 
+async def test_a_domain_that_is_tls_only_is_reached_by_tls_and_verified_for_its_name(house: House) -> None:
+    house.dns["tls.example.com"] = [("192.0.2.11", 5061, "tls")]
+    ways = await house.targets.find(Target("tls.example.com", transport="auto", ca="ca.pem"))
+    flow: Any = ways.next()
+    assert (flow.transport, flow.remote) == ("tls", ("192.0.2.11", 5061))
+    assert flow.tls == TlsOptions("tls.example.com", "ca.pem")
+    house.dns["udp.example.com"] = [FIRST]
+    flow = (await house.targets.find(Target("udp.example.com", transport="auto"))).next()
+    assert (flow.transport, flow.tls) == ("udp", None)
+    ways = house.targets.at_once(Target("192.0.2.60", transport="auto"))
+    assert ways is not None
+    assert remotes(ways) == [("192.0.2.60", 5060)], "an address: UDP, at once"
+
+
 async def test_addresses_and_open_flows_are_ready_at_once(house: House) -> None:
     flow: Any = FakeFlow(("192.0.2.50", 1), "tcp")
     ways = house.targets.at_once(Target("192.0.2.50", flow=flow))

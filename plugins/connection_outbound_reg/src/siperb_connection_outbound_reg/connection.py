@@ -30,7 +30,7 @@ from siperb_core.sip import registration as machine
 if TYPE_CHECKING:
     import trio
 
-_DEFAULT_PORT = {"udp": 5060, "tcp": 5060, "tls": 5061}
+_DEFAULT_PORT = {"auto": 5060, "udp": 5060, "tcp": 5060, "tls": 5061}
 _UNREGISTER_SECONDS = 5.0
 """How long the PBX may take to answer the un-REGISTER while unloading."""
 _STEADY_SECONDS = 60.0
