@@ -22,7 +22,9 @@ from siperb_core.entries.contract import (
     Refusal,
     Source,
     Target,
+    WayOut,
 )
+from siperb_core.entries.decisions import AnswerWith, DialNumber, RingUsers
 from siperb_core.entries.model import Entry
 from siperb_core.sip import Message, ParseError, parse_uri
 
@@ -68,13 +70,13 @@ class LoadedConnection:
     connection: Connection
     fault: Callable[[str], None] = attrs.field(default=_ignore, eq=False, repr=False)
 
-    def outbound_leg(self, call: OutboundCall) -> OutboundLeg | Refusal:
+    def outbound_leg(self, call: OutboundCall) -> WayOut:
         """As `Connection.outbound_leg`. Raises ConnectionFault, and ParseError for a request that cannot be read."""
         found: object = self._asked("outbound_leg", lambda: self.connection.outbound_leg(call))
         wrong = wrong_with(found)
         if wrong:
             raise self._faulty(f"outbound_leg returned {wrong}")
-        assert isinstance(found, OutboundLeg | Refusal)
+        assert isinstance(found, WayOut)
         return found
 
     def claims(self, request: Message, source: Source) -> Claim | None:
@@ -137,6 +139,13 @@ def wrong_with(leg: object) -> str:
     if isinstance(leg, Refusal):
         fine = isinstance(leg.status, int) and 300 <= leg.status <= 699 and _is_line(leg.reason)
         return "" if fine else "a refusal without a status of 300 to 699 and a reason"
+    if isinstance(leg, RingUsers):
+        texts = (*leg.users, leg.caller, leg.display) if isinstance(leg.users, tuple) else (None,)
+        return "" if all(map(_is_line, texts)) else "users to ring that are no tuple of text"
+    if isinstance(leg, DialNumber):
+        return "" if leg.number and _is_line(leg.number) else "a number to dial that is no text"
+    if isinstance(leg, AnswerWith):
+        return "" if callable(getattr(leg.endpoint, "run", None)) else "an endpoint that has no run"
     if not isinstance(leg, OutboundLeg):
         return _kind(leg)
     target: Any = leg.target

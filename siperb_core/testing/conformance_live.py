@@ -16,6 +16,7 @@ from siperb_core.entries.contract import (
     Refusal,
     Source,
 )
+from siperb_core.entries.live import wrong_with
 from siperb_core.sip import Message, ParseError, parse, parse_uri, validate
 from siperb_core.testing.conformance_purity import NotConformant, no_io, require
 from siperb_core.testing.fakes import FakeEntry, NoFlow
@@ -65,7 +66,10 @@ def _check_leg(live: Connection, call: OutboundCall, told: list[str]) -> None:
     if isinstance(leg, Refusal):
         require(400 <= leg.status <= 699, f"a Refusal has the status {leg.status}")
         return
-    require(isinstance(leg, OutboundLeg), f"outbound_leg gives {type(leg).__name__}")
+    wrong = wrong_with(leg)
+    require(not wrong, f"outbound_leg gives {wrong}")
+    if not isinstance(leg, OutboundLeg):
+        return
     for name in ("request_uri", "from_uri", "to_uri"):
         uri = getattr(leg, name)
         try:
