@@ -50,9 +50,6 @@ class Target:
     The transport `auto` is left to the name's NAPTR or SRV records; it is UDP where there are none, for an address, and
     where a port is given (RFC 3263 section 4.1).
 
-    The transport `auto` is left to the name's NAPTR or SRV records; it is UDP where there are none, for an address, and
-    where a port is given (RFC 3263 section 4.1).
-
     `ca` (a file of trusted certificates, empty for the system's) and `verify` matter to TLS alone; the certificate
     has to be for `host`.
     """
