@@ -18,7 +18,6 @@ from siperb_core.entries.contract import Authenticates, Claim, Credentials, Sour
 from siperb_core.entries.live import ConnectionFault, LoadedConnection
 from siperb_core.entries.model import Device, Entry
 from siperb_core.guard import Guard
-from siperb_core.lockout import source_of
 from siperb_core.routing import Explanation
 from siperb_core.signalling import Signalling
 from siperb_core.sip import Flow, Message, ParseError, response_to
@@ -235,7 +234,6 @@ class Admission:
         """Check a PBX's digest answer, or challenge it; without credentials nothing is right."""
         host = self._host
         now = host.now()
-        source = source_of(transaction.flow.remote[0])
         stale = False
         for value in request.get_all("Authorization"):
             result = self._digest.verify(
@@ -243,14 +241,14 @@ class Admission:
                 method=request.method,
                 secret_of=lambda name: credentials.password if credentials and name == credentials.username else None,
                 now=now,
-                source=source,
             )
             if result.ok:
                 host.guard.proved(transaction.flow, result.username)
                 return True
             stale = stale or result.stale
-            host.guard.refused(transaction.flow, result)
-        headers = [("WWW-Authenticate", value) for value in self._digest.challenge(now, source=source, stale=stale)]
+            if not result.stale:
+                host.guard.failed(transaction.flow, result.username, result.reason)
+        headers = [("WWW-Authenticate", value) for value in self._digest.challenge(now, stale=stale)]
         host.signalling.challenge(transaction, 401, headers)
         return False
 
