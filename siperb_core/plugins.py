@@ -124,6 +124,8 @@ class Plugins:
             _no_clash("connection type", [kind.kind for kind in kinds], self.connection_types)
             _no_clash("transport", [transport.name for transport in transports], self.transports)
             _no_clash("transcoder", [item.name for item in transcoders], {item.name: item for item in self.transcoders})
+            for item in transcoders:
+                _check_pairs(item)
             for kind in kinds:
                 if not attrs.has(kind.config_class):
                     raise _Unusable(f"config_class of connection type {kind.kind} is not an attrs class")
@@ -224,7 +226,13 @@ class Plugins:
 
     def services(self) -> list[tuple[str, Service]]:
         """The services of all plugins, each with its plugin's name."""
-        return [(name, service) for name, result in self._each("siperb_services") for service in result or ()]
+        found: list[tuple[str, Service]] = []
+        for name, result in self._each("siperb_services"):
+            if isinstance(result, list | tuple):
+                found += [(name, service) for service in result]
+            elif result is not None:
+                self._misfit(name, "siperb_services", result)
+        return found
 
     def route(
         self, routes: Sequence[Route], number: str, user: str, method: str, *, emergency: Container[str] = ()
@@ -235,7 +243,7 @@ class Plugins:
         if number in emergency and method == "INVITE":
             return explain_emergency(routes, number, user, method)
         for name, result in self._each("siperb_route", routes=routes, number=number, user=user, method=method):
-            if isinstance(result, Explanation):
+            if isinstance(result, Explanation) and _can_be_followed(result):
                 return result
             if result is not None:
                 self._misfit(name, "siperb_route", result)
@@ -263,6 +271,28 @@ class Plugins:
     def _misfit(self, plugin: str, hook: str, result: object) -> None:
         _log().error("plugin.misfit", plugin=plugin, hook=hook, returned=type(result).__name__)
         self.fault(plugin, f"{hook} returned {type(result).__name__}")
+
+
+def _check_pairs(transcoder: TranscoderType) -> None:
+    """Raises _Unusable where a transcoder cannot say what it bridges: that is asked for in every call."""
+    try:
+        for source, target in transcoder.pairs():
+            if not isinstance(source, str) or not isinstance(target, str):
+                raise TypeError(f"{source!r} to {target!r} are no names of codecs")
+    except Exception as error:
+        raise _Unusable(f"pairs() of transcoder {transcoder.name}: {_sentence(error)}") from error
+
+
+def _can_be_followed(explanation: Explanation) -> bool:
+    """Whether what a plugin calls an explanation names connections, and nothing else."""
+    order: object = explanation.order
+    taken: object = explanation.taken
+    return (
+        isinstance(order, tuple)
+        and all(isinstance(name, str) for name in order)
+        and (taken is None or isinstance(taken, str))
+        and isinstance(explanation.candidates, tuple)
+    )
 
 
 def load_plugins(

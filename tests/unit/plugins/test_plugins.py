@@ -174,7 +174,7 @@ def test_siperb_transcoders() -> None:
 
         @hookimpl
         def siperb_transcoders(self) -> Any:
-            return [SimpleNamespace(name=self.name)]
+            return [SimpleNamespace(name=self.name, pairs=frozenset)]
 
     plugins = Plugins()
     plugins.register("a", Gives("first"))
