@@ -76,15 +76,19 @@ class MediaSession:
         if self.ended:
             raise MediaUnavailableError("the session has ended")
         sock, port = self._pool.ports.bind(v6=self._client_v6)
+        try:
+            self._worker.say({"do": "branch", "session": self._id, "branch": branch}, (sock,))
+        except MediaUnavailableError:
+            self._pool.ports.release(port)
+            raise
         self._branch_ports[branch] = port
         self._ports.append(port)
-        self._worker.say({"do": "branch", "session": self._id, "branch": branch}, (sock,))
         return port
 
     def drop_branch(self, branch: str) -> None:
         """End one branch's media; its port is free again when the session is closed. Unknown branches are ignored."""
         if self._branch_ports.pop(branch, None) is not None and not self.ended:
-            self._worker.say({"do": "drop", "session": self._id, "branch": branch})
+            self._worker.insist({"do": "drop", "session": self._id, "branch": branch})
 
     def apply(self, plan: SessionPlan) -> None:
         """Have the worker do what the plan says.
@@ -93,12 +97,12 @@ class MediaSession:
         """
         check_plan(plan)
         if not self.ended:
-            self._worker.say({"do": "apply", "session": self._id, "plan": converter.unstructure(plan)})
+            self._worker.insist({"do": "apply", "session": self._id, "plan": converter.unstructure(plan)})
 
     def send_digit(self, leg: Literal["client", "peer"], digit: Digit) -> None:
         """Have the worker send a digit to a leg, in the way the plan says; nothing where the call has no audio yet."""
         if not self.ended:
-            self._worker.say(
+            self._worker.insist(
                 {"do": "digit", "session": self._id, "leg": leg, "key": digit.key, "ms": digit.milliseconds}
             )
 
@@ -112,7 +116,7 @@ class MediaSession:
             self._then = then
         if not self.ended:
             self.ended = True
-            self._worker.say({"do": "close", "session": self._id})
+            self._worker.insist({"do": "close", "session": self._id})
 
     def _closed(self) -> None:
         """The worker is done with it, or dead."""
@@ -159,19 +163,34 @@ class _Worker:
         self.say(converter.unstructure(settings))
 
     def say(self, message: dict[str, Any], sockets: tuple[socket.socket, ...] = ()) -> None:
-        """Send a message, and sockets, which are closed here.
+        """Send a message, and sockets, which are closed here, whatever happens.
 
         Raises MediaUnavailableError when the worker has not listened for long.
         """
+        if not self.alive or len(self._backlog) >= MAX_BACKLOG:
+            for sock in sockets:
+                sock.close()
+            if self.alive:
+                raise MediaUnavailableError("the media worker does not listen")
+            return
+        self._put(encode(message), sockets)
+
+    def insist(self, message: dict[str, Any]) -> None:
+        """Send a message about a session that the worker has; never raises for the worker's sake.
+
+        A worker that leaves far more of them lying than it has calls for is stuck: it is killed, which ends its calls
+        and has another one take its place.
+        """
         data = encode(message)
         if not self.alive:
-            for sock in sockets:
-                sock.close()
             return
-        if len(self._backlog) >= MAX_BACKLOG:
-            for sock in sockets:
-                sock.close()
-            raise MediaUnavailableError("the media worker does not listen")
+        if len(self._backlog) >= 2 * MAX_BACKLOG:
+            self.process.kill()  # the end of the line tells the rest
+            self.discard()
+            return
+        self._put(data, ())
+
+    def _put(self, data: bytes, sockets: tuple[socket.socket, ...]) -> None:
         self._backlog.append((data, sockets))
         if len(self._backlog) == 1:
             self._send_backlog()
@@ -211,12 +230,14 @@ class _Worker:
                 sock.close()
 
     def end(self) -> None:
-        """Hang up: the worker ends by itself."""
+        """Hang up: the worker ends by itself, one that does not listen yet is ended."""
         self.alive = False
         self._flush.set()
         self.discard()
         trio.lowlevel.notify_closing(self.line)
         self.line.close()
+        if not self.ready.is_set():
+            self.process.terminate()  # it has no session, and imports for seconds before it would look
 
     async def reap(self) -> None:
         """Wait until the process is gone, and see to it."""
@@ -323,8 +344,12 @@ class MediaPool:
         session_id, self._next_id = self._next_id, self._next_id + 1
         session = MediaSession(self, worker, session_id, call_id, port, client_v6)
         session.on_event = on_event
+        try:
+            worker.say({"do": "open", "session": session_id}, (rtp, rtcp))
+        except MediaUnavailableError:
+            session._closed()
+            raise
         worker.sessions[session_id] = session
-        worker.say({"do": "open", "session": session_id}, (rtp, rtcp))
         return session
 
     def _start_worker(self, nursery: trio.Nursery) -> None:
@@ -357,6 +382,8 @@ class MediaPool:
         self._start_worker(self._nursery)
 
     async def _hear(self, worker: _Worker) -> bool:
+        if not worker.alive:  # ended before this was scheduled
+            return False
         try:
             await trio.lowlevel.wait_readable(worker.line)
             for _ in range(64):

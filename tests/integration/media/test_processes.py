@@ -7,9 +7,12 @@ import signal
 import subprocess
 import sys
 
+import pytest
 import trio
 
-from siperb_core.media.pool import MediaPool
+from siperb_core.media.messages import MediaEvent
+from siperb_core.media.pool import MediaPool, MediaSession, MediaUnavailableError
+from siperb_core.sdp.plan import SessionPlan
 
 GATEWAY = """
 import trio
@@ -74,3 +77,62 @@ async def test_many_sessions_at_once_come_and_go() -> None:
                 await session.closed.wait()
             assert pool.ports.taken == 0
             assert not pool.sessions
+
+
+async def test_a_worker_that_does_not_listen_gets_no_new_calls_and_no_port_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("siperb_core.media.pool.MAX_BACKLOG", 20)
+    monkeypatch.setattr("siperb_core.media.pool.LINE_BUFFER", 4096)
+    with trio.fail_after(60):
+        async with MediaPool(ports="32000-32999", workers=1, bind_address="127.0.0.1", transcoder_plugins=()) as pool:
+            await pool.wait_ready()
+            [pid] = pool.worker_pids
+            os.kill(pid, signal.SIGSTOP)
+            sessions: list[MediaSession] = []
+            with pytest.raises(MediaUnavailableError):
+                while True:
+                    sessions.append(pool.open("call"))
+            assert pool.sessions == sessions
+            assert pool.ports.taken == 2 * len(sessions)
+            with pytest.raises(MediaUnavailableError):
+                sessions[0].add_branch("a")
+            assert pool.ports.taken == 2 * len(sessions)
+            for session in sessions[:10]:
+                session.apply(SessionPlan(None))
+                session.close()
+            os.kill(pid, signal.SIGCONT)
+            for session in sessions[:10]:
+                await session.closed.wait()
+            assert pool.ports.taken == 2 * len(sessions[10:])
+            assert pool.worker_pids == [pid]
+
+
+async def test_a_worker_that_never_listens_again_is_replaced_and_its_calls_are_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("siperb_core.media.pool.MAX_BACKLOG", 20)
+    monkeypatch.setattr("siperb_core.media.pool.LINE_BUFFER", 4096)
+    with trio.fail_after(60):
+        async with MediaPool(ports="32000-32999", workers=1, bind_address="127.0.0.1", transcoder_plugins=()) as pool:
+            await pool.wait_ready()
+            [pid] = pool.worker_pids
+            told: list[MediaEvent] = []
+            session = pool.open("call", told.append)
+            os.kill(pid, signal.SIGSTOP)
+            for _ in range(1000):
+                session.apply(SessionPlan(None))
+            await session.closed.wait()
+            assert pool.ports.taken == 0
+            assert [event.kind for event in told] == ["worker_died"]
+            while not pool.worker_pids or pool.worker_pids == [pid]:  # noqa: ASYNC110
+                await trio.sleep(0.02)
+            await pool.wait_ready()
+            assert gone(pid)
+
+
+async def test_workers_that_have_not_started_yet_are_ended_at_once() -> None:
+    with trio.fail_after(60):
+        async with MediaPool(ports="32000-32999", workers=2, bind_address="127.0.0.1", transcoder_plugins=()) as pool:
+            processes = [worker.process for worker in pool._workers]
+        assert {process.returncode for process in processes} == {-signal.SIGTERM}, "not by waiting, nor by force"
