@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from siperb_core.cli.options import split_options
+from siperb_core.cli.options import split_options, take_did
 from siperb_core.cli.output import FINE, NOT_FINE, USAGE, CommandError, note, print_json
 from siperb_core.cli.setup import DEFAULT_CONFIG, ConfigOption, JsonOption, apply_live, ask, load_all
 from siperb_core.entries.contract import ConnectionType, GeneratesSettings
@@ -62,6 +62,7 @@ def add(
     """Add a connection. Its keys are options: `--server pbx.example.com --username 200 --password-file secret`."""
     file, plugins = open_file(config)
     found = _type(plugins, type)
+    options, did = take_did(options)
     entry, settings, private = split_options(options, found)
     generated: Mapping[str, str] = {}
     if isinstance(found, GeneratesSettings):
@@ -71,7 +72,7 @@ def add(
     keys = {"name": name, "type": type, **entry}
     if found.version > 1:
         keys["version"] = found.version  # without it the settings would be taken for those of version 1
-    _edit(lambda: file.add("connection", keys, {**settings, **generated}))
+    _edit(lambda: file.add("connection", keys, {**settings, **generated}, did))
     result = save(file, config, private=private)
     for key, text in {**shown, **generated}.items():
         print(f"{key}={text}")
@@ -91,8 +92,9 @@ def edit(
     file, plugins = open_file(config)
     if not options:
         raise CommandError("there is nothing to change: name keys, such as --weight 10", USAGE)
+    options, did = take_did(options)
     entry, settings, private = split_options(options, _type_of(file, plugins, name, config))
-    _edit(lambda: file.change("connection", name, entry, settings))
+    _edit(lambda: file.change("connection", name, entry, settings, did))
     save(file, config, private=private)
     return finish(config, f"connection {name} changed")
 

@@ -9,15 +9,29 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import attrs
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
-from tomlkit.items import AoT, Table
+from tomlkit.items import AoT, KeyType, SingleKey, Table
 
 from siperb_core.entries.contract import ConnectionType
 from siperb_core.entries.source import MAX_FILE, LoadResult, load_text
 from siperb_core.entries.structure import Problem
 
 Kind = Literal["connection", "device"]
+
+
+@attrs.frozen
+class DidEdit:
+    """What becomes of a `did` table: patterns, each with the users who ring.
+
+    `only` is what it is to be; None leaves the rows there are, `add` puts some in or changes their users, `remove`
+    takes some out.
+    """
+
+    only: Mapping[str, tuple[str, ...]] | None = None
+    add: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict)
+    remove: tuple[str, ...] = ()
 
 
 class EditError(Exception):
@@ -51,7 +65,13 @@ class ConfigFile:
         except (TOMLKitError, UnicodeDecodeError, RecursionError) as error:
             raise EditError(f"{path} is not TOML ({error}): mend it by hand first") from None
 
-    def add(self, kind: Kind, values: Mapping[str, Any], settings: Mapping[str, Any] | None = None) -> None:
+    def add(
+        self,
+        kind: Kind,
+        values: Mapping[str, Any],
+        settings: Mapping[str, Any] | None = None,
+        did: DidEdit | None = None,
+    ) -> None:
         """Append a table. Raises EditError where there is one of its name."""
         name = values["name"]
         if any(table.get("name") == name for table in self._tables(kind)):
@@ -62,12 +82,19 @@ class ConfigFile:
             inner = tomlkit.table()
             _put(inner, settings)
             table.add("settings", inner)
+        if did is not None:
+            _edit_did(table, did)
         if kind not in self._document:
             self._document.append(kind, tomlkit.aot())
         self._tables(kind).append(table)
 
     def change(
-        self, kind: Kind, name: str, values: Mapping[str, Any], settings: Mapping[str, Any] | None = None
+        self,
+        kind: Kind,
+        name: str,
+        values: Mapping[str, Any],
+        settings: Mapping[str, Any] | None = None,
+        did: DidEdit | None = None,
     ) -> None:
         """Set keys of a table and of its settings; the rest stays. Raises EditError where there is none of that
         name.
@@ -80,6 +107,8 @@ class ConfigFile:
             inner = table["settings"]
             assert isinstance(inner, Mapping)
             _put(inner, settings)
+        if did is not None:
+            _edit_did(table, did)
 
     def remove(self, kind: Kind, name: str) -> None:
         """Take a table out. Raises EditError where there is none of that name."""
@@ -141,6 +170,36 @@ def _put(table: Any, values: Mapping[str, Any]) -> None:
         elif isinstance(value, str) and "\\" in value and "'" not in value:
             value = tomlkit.string(value, literal=True)  # a pattern reads as it was typed
         table[key] = value
+
+
+def _edit_did(table: Any, edit: DidEdit) -> None:
+    """Raises EditError where a row that is to go is not there, or the table is written as something else."""
+    rows = table.get("did", {})
+    if not isinstance(rows, Mapping):
+        raise EditError("did is not written as a table [connection.did]: mend it by hand first")
+    wanted = {**rows} if edit.only is None else {}
+    for pattern in edit.remove:
+        if pattern not in wanted:
+            known = ", ".join(wanted) or "none"
+            raise EditError(f"there is no row {pattern} in its did table: there are {known}")
+        del wanted[pattern]
+    users = {**(edit.only or {}), **edit.add}
+    wanted.update((pattern, rung[0] if len(rung) == 1 else list(rung)) for pattern, rung in users.items())
+    if not wanted:
+        if "did" in table:
+            table.remove("did")
+        return
+    if "did" not in table:
+        table.add("did", tomlkit.table())
+    inner = table["did"]
+    for pattern in [pattern for pattern in inner if pattern not in wanted]:
+        inner.remove(pattern)
+    for pattern, rung in wanted.items():
+        if pattern in inner:
+            if inner[pattern] != rung:
+                inner[pattern] = rung
+        else:
+            inner.add(SingleKey(pattern, t=KeyType.Basic if "'" in pattern else KeyType.Literal), rung)
 
 
 def _replace(path: Path, data: bytes, mode: int) -> None:

@@ -154,6 +154,70 @@ def test_editing_keeps_comments_and_order(siperb: Terminal, config: Path) -> Non
     assert (entry.weight, entry.users, entry.settings["port"]) == (5, ("alice", "bob"), 5070)
 
 
+DID = """\
+[connection.did]   # who rings for what
+'^4930111$' = "alice"   # the boss
+"^4930222$" = ["alice", "bob"]
+"""
+
+
+def did_of(config: Path) -> dict[str, tuple[str, ...]]:
+    result = load(config)
+    assert result.config is not None
+    return dict(result.config.connections[0].did)
+
+
+def test_the_did_table_is_edited_and_its_comments_stay(siperb: Terminal, config: Path) -> None:
+    edit = ["connection", "edit", "office"]
+    assert siperb(*edit, "--did-add", r"^4930(11|12)\d{1,3}$=alice,bob;^4931=alice") == 0
+    assert did_of(config) == {r"^4930(11|12)\d{1,3}$": ("alice", "bob"), "^4931": ("alice",)}
+    assert r"""'^4930(11|12)\d{1,3}$' = ["alice", "bob"]""" in config.read_text()
+    config.write_text(TEXT.replace("[[device]]", f"{DID}\n[[device]]"))
+    assert siperb(*edit, "--did-add", "^4930333$=bob;^4930222$=bob", "--weight", "3") == 0
+    assert did_of(config) == {"^4930111$": ("alice",), "^4930222$": ("bob",), "^4930333$": ("bob",)}
+    for line in ("[connection.did]   # who rings for what", "'^4930111$' = \"alice\"   # the boss", "# the house"):
+        assert line in config.read_text().splitlines()
+    assert siperb(*edit, "--did-remove", "^4930222$;^4930333$") == 0
+    assert siperb(*edit, "--did-remove", "^4930222$") == 2
+    assert "there is no row ^4930222$ in its did table: there are ^4930111$" in siperb.err
+    assert siperb(*edit, "--did", "^1$=alice") == 0
+    assert did_of(config) == {"^1$": ("alice",)}
+    assert siperb(*edit, "--did", "") == 0
+    assert did_of(config) == {}
+    assert siperb("check") == 0
+
+
+def test_add_with_a_did_table_and_a_replacement(siperb: Terminal, config: Path) -> None:
+    words = ["--server", "192.0.2.1", "--allow-from", "192.0.2.1", "--users", "alice", "--did", "^12$=alice"]
+    words += ["--replace", r"^0(\d{2,3}),+49\1"]
+    assert siperb("connection", "add", "carrier", "--type", "outbound_trunk", *words) == 0
+    result = load(config)
+    assert result.config is not None
+    carrier = result.config.connection("carrier")
+    assert carrier is not None
+    assert dict(carrier.did) == {"^12$": ("alice",)}
+    assert carrier.route.dials("0301") == "+49301"
+    assert siperb("connection", "edit", "carrier", "--replace", "^0,") == 0
+    assert siperb("route", "0301", "--user", "alice") == 0
+    assert "as 301" in siperb.out
+    assert siperb("connection", "edit", "carrier", "--replace", "") == 0
+    assert "replace = []" in config.read_text()
+
+
+@pytest.mark.parametrize(
+    "words", [["--did", "alice"], ["--did", "^1$="], ["--did-add", "=alice"], ["--did", "(=alice"]]
+)
+def test_a_row_that_is_none_changes_nothing(siperb: Terminal, config: Path, words: list[str]) -> None:
+    assert siperb("connection", "edit", "office", *words) == 2
+    assert siperb.err.startswith(("siperb: --did", "connection.office.did"))
+    assert config.read_text() == TEXT
+
+
+def test_a_slip_of_the_pen_is_guessed_at(siperb: Terminal) -> None:
+    assert siperb("connection", "edit", "office", "--wieght", "3") == 2
+    assert "did you mean --weight?" in siperb.err
+
+
 def test_enable_and_disable(siperb: Terminal, config: Path) -> None:
     assert siperb("connection", "disable", "office") == 0
     assert "no gateway is running" in siperb.err
