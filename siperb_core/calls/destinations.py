@@ -170,7 +170,7 @@ class ThroughConnections:
     def _dial(self, outbound: OutboundLeg, flow: Flow) -> None:
         call = self._call
         leg = Leg(
-            local=NameAddr(outbound.from_display, outbound.from_uri, ()),
+            local=NameAddr(self._display(outbound), outbound.from_uri, ()),
             remote=NameAddr("", outbound.to_uri, ()),
             contact=call.host.contact(call.token, flow),
             target=outbound.request_uri,
@@ -197,6 +197,10 @@ class ThroughConnections:
         if call.open_media(call.caller.flow, flow) and call.map_offer(message, "client", CLIENT_BRANCH):
             others = self._ways.more or (self._candidates and self._fails_over(408))
             call.start_branch(leg, flow, message, patience=PATIENCE_SECONDS if others else None)
+
+    def _display(self, outbound: OutboundLeg) -> str:
+        """The caller's name: the connection's, where it has one, else the one its type gives."""
+        return (self._current.display_name if self._current is not None else "") or outbound.from_display
 
 
 class ToSoftphones:

@@ -65,6 +65,16 @@ def between(low: float, high: float, unit: str = "") -> Validator:
     return check
 
 
+def at_most(characters: int) -> Validator:
+    """A text of no more characters than that."""
+
+    def check(instance: Any, attribute: Any, value: str) -> None:
+        if len(value) > characters:
+            raise ValueError(f"is {len(value)} characters long: use at most {characters}")
+
+    return check
+
+
 def is_host(value: str) -> bool:
     """Whether a text is an address (v6 with or without brackets) or a DNS name."""
     if value.startswith("[") and value.endswith("]"):

@@ -107,6 +107,7 @@ class EntryKeys:
     methods: tuple[str, ...] = attrs.field(default=("*",), validator=fields.methods)
     allow_from: tuple[str, ...] = ()
     trusted: bool = False
+    display_name: str = attrs.field(default="", validator=fields.at_most(128))
     strip: int = attrs.field(default=0, validator=fields.between(0, 64, "digits"))
     prefix: str = ""
     replace: tuple[str, ...] = ()

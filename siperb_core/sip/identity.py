@@ -13,6 +13,8 @@ ANONYMOUS = NameAddr("Anonymous", "sip:anonymous@anonymous.invalid", ())
 """From of a caller who is not to be known (RFC 3323 section 4.1.1.3)."""
 
 _ASSERTED = ("P-Asserted-Identity", "P-Preferred-Identity", "Remote-Party-ID")
+_TELLING = ("Reply-To", "Call-Info", "Organization", "Subject", "User-Agent", "In-Reply-To", "Referred-By")
+"""What else tells who somebody is (RFC 3323 section 4.1, RFC 3892 section 2.1)."""
 _PRIVATE = frozenset({"id", "user", "header"})
 
 
@@ -41,7 +43,10 @@ def name_caller(message: Message, caller: NameAddr, asked: Message, *, trusted: 
             message.set(_ASSERTED[0], str(caller))
         return caller
     forget_assertions(message)
-    return ANONYMOUS if wants_privacy(asked) else caller
+    if not wants_privacy(asked):
+        return caller
+    _tell_nothing(message)
+    return ANONYMOUS
 
 
 def pass_caller(message: Message, caller: NameAddr, asked: Message, *, trusted: bool) -> NameAddr:
@@ -51,4 +56,11 @@ def pass_caller(message: Message, caller: NameAddr, asked: Message, *, trusted: 
     private = wants_privacy(asked)
     if private or not trusted:
         forget_assertions(message)
+    if private:
+        _tell_nothing(message)
     return ANONYMOUS if private else caller
+
+
+def _tell_nothing(message: Message) -> None:
+    for name in _TELLING:
+        message.remove(name)

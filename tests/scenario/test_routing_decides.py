@@ -182,6 +182,27 @@ async def test_who_wants_privacy_is_named_to_nobody_else(wish: str) -> None:
     assert trusting.get("Privacy") == wish
 
 
+TELLING = [("Subject", "from alice"), ("Organization", "Alice Ltd"), ("Reply-To", "<sip:alice@gw.example>")]
+
+
+async def test_nothing_else_tells_who_it_is() -> None:
+    message = invited(Entry("a", "fake"), ("Privacy", "user"), *TELLING)
+    assert not any(message.get(name) for name, _ in TELLING)
+    assert b"alice ltd" not in bytes(message).lower()
+    for kept in (invited(Entry("a", "fake"), *TELLING), invited(Entry("a", "fake", trusted=True), *TELLING)):
+        assert [kept.get(name) for name, _ in TELLING] == [value for _, value in TELLING]
+
+
+async def test_the_connection_s_own_name_for_callers() -> None:
+    named = Entry("a", "fake", display_name='The "Front" Desk')
+    assert invited(named).from_.display == 'The "Front" Desk'
+    assert invited(named).get("P-Asserted-Identity") is None
+    assert invited(named, ("Privacy", "id")).from_.display == "Anonymous"
+    trusted = invited(attrs.evolve(named, trusted=True))
+    assert trusted.values("P-Asserted-Identity") == [r'"The \"Front\" Desk" <sip:200@pbx.example>']
+    assert trusted.from_.display == 'The "Front" Desk'
+
+
 async def test_privacy_none_is_no_wish() -> None:
     assert invited(Entry("a", "fake"), ("Privacy", "none")).from_.uri == "sip:200@pbx.example"
 
