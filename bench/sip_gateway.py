@@ -22,6 +22,7 @@ import trio
 
 from siperb_core.gateway import Gateway
 from siperb_core.log import configure_log, write_in_batches
+from siperb_core.process import settle_collector
 from siperb_core.transport.contract import Receiver
 from siperb_core.transport.udp import SOCKET_BUFFER, UdpFlow, UdpListener
 
@@ -72,6 +73,7 @@ async def main(config: Path, *, media: bool) -> None:
         nursery.start_soon(write_in_batches)
         await nursery.start(gateway.run)
         await gateway.wait_settled()
+        settle_collector()
         phones = await nursery.start(listen_to_phones, gateway.signalling)
         ports = {name: listeners[0].local[1] for name, listeners in gateway.listeners.items()}
         print(json.dumps({"pid": os.getpid(), "phones": phones, **ports}), flush=True)

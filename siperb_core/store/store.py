@@ -53,9 +53,9 @@ class Store:
     """The database. To be opened inside trio; every method is synchronous and none waits for the disk except `open` and
     `close`.
 
-    A write returns at once. Its `then` is called in trio's thread after COMMIT: from then on the data survives kill -9.
-    Where the write
-    fails `failed` is called instead, with the exception, and the failure is logged.
+    A write returns at once. Its `then` is called in trio's thread after COMMIT, perhaps before the write returns: from
+    then on the data survives kill -9. Where the write fails `failed` is called instead, with the exception, and the
+    failure is logged.
     """
 
     def __init__(self, path: Path, *, keep_calls: int = KEEP_CALLS) -> None:
@@ -70,10 +70,11 @@ class Store:
             for entry, key, value in self._reader.execute("SELECT entry, key, value FROM memory"):
                 self._memory.setdefault(entry, {})[key] = json.loads(value)
             self._writing = connect(path)
+            self._checkpoints = connect(path)
         except BaseException:
             self._reader.close()
             raise
-        self._writer = Writer(self._writing, token)
+        self._writer = Writer(self._writing, self._checkpoints, token)
 
     @classmethod
     def open(cls, path: str | Path, *, keep_calls: int = KEEP_CALLS) -> Store:
@@ -96,6 +97,7 @@ class Store:
     def close(self) -> None:
         """Write what is queued and close the file. Blocks for as long as that takes; calling it again does nothing."""
         self._writer.close()
+        self._checkpoints.close()
         self._writing.close()
         self._reader.close()
 

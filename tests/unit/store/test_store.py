@@ -9,6 +9,8 @@ import stat
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -17,6 +19,7 @@ import pytest
 import trio
 
 from siperb_core.store import Store, StoreError
+from siperb_core.store.writer import CHECKPOINT_COMMITS, SLOW_SECONDS
 
 
 async def written(write) -> None:
@@ -76,6 +79,60 @@ async def test_then_comes_in_trios_thread_after_commit_and_in_order(tmp_path: Pa
                 store.put_dialog(str(number), {}, 0.0, then=partial(then, number))
             await done.wait()
     assert seen == [(number, 1) for number in range(500)]
+
+
+async def test_a_quick_disk_is_written_to_at_once(tmp_path: Path) -> None:
+    told: list[str] = []
+    async with Store.open(tmp_path / "siperb.db") as store:
+        store.delete_dialog("late")
+        store.put_dialog("a", {}, 0.0, then=lambda: told.append("a"))
+        assert told == ["a"]
+        assert [dialog.id for dialog in store.load_dialogs()] == ["a"]
+
+
+async def test_a_locked_or_slow_disk_holds_nobody_up(tmp_path: Path) -> None:
+    """Another program holds the lock; then a write is slow. Both times the thread takes over, in order."""
+    path = tmp_path / "siperb.db"
+    told: list[tuple[str, str]] = []
+    done = trio.Event()
+
+    def tell(name: str) -> None:
+        told.append((name, ran.pop(name)))
+
+    ran: dict[str, str] = {}
+    async with Store.open(path) as store:
+        writing = store._writing
+        writing.create_function("here", 1, lambda name: ran.__setitem__(name, threading.current_thread().name))
+        writing.create_function("slow", 0, lambda: time.sleep(SLOW_SECONDS * 1.5))
+
+        def write(name: str, then: Callable[[], None], *more: str) -> None:
+            store.write([("SELECT here(?)", (name,)), *((sql, ()) for sql in more)], then)
+
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            write("locked", partial(tell, "locked"))
+            write("behind", done.set)
+            assert told == []
+            other.execute("ROLLBACK")
+        await done.wait()
+        assert told == [("locked", "siperb-store")]
+        store._writer._wary_until = 0.0
+        write("slow", partial(tell, "slow"), "SELECT slow()")
+        assert told[1:] == [("slow", "MainThread")]
+        done = trio.Event()
+        write("after", lambda: (tell("after"), done.set()))
+        await done.wait()
+        assert told[2:] == [("after", "siperb-store")]
+
+
+async def test_the_log_ahead_goes_into_the_database_behind_the_loops_back(tmp_path: Path) -> None:
+    path = tmp_path / "siperb.db"
+    async with Store.open(path) as store:
+        for number in range(CHECKPOINT_COMMITS + 1):
+            store.put_dialog(str(number), {"text": "x" * 500}, 0.0, then=lambda: None)
+        with trio.fail_after(30):
+            while path.stat().st_size < CHECKPOINT_COMMITS * 500:
+                await trio.lowlevel.checkpoint()
 
 
 async def test_a_bad_write_fails_alone_and_whole(tmp_path: Path) -> None:
