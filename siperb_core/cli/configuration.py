@@ -45,10 +45,17 @@ def route(
     *,
     user: Annotated[str | None, Parameter(help="As this user; any when left out.")] = None,
     method: Annotated[str, Parameter(help="The SIP method.")] = "INVITE",
+    from_: Annotated[
+        str | None, Parameter(name="--from", help="As called through this connection: who rings for the number.")
+    ] = None,
     config: ConfigOption = DEFAULT_CONFIG,
     json: JsonOption = False,
 ) -> int:
     """Explain which connection takes a number, and why each other one does not. It is the code that routes."""
+    if from_ is not None:
+        from siperb_core.cli.inbound import route_inbound
+
+        return route_inbound(number, from_, method.upper(), config, as_json=json)
     result, plugins = load_all(config, only=("siperb_connection_types", "siperb_route"))
     found = usable(result)
     routes = [attrs.evolve(route, down=down) for route, down in _with_states(config, routes_of(found))]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from siperb_core.routing.pattern import PatternError, compile_pattern, failing_part
+from siperb_core.routing.pattern import PatternError, compile_pattern, where_it_fails
 from siperb_core.routing.rewriting import UNCHANGED, Rewriting
 
 ALL = "*"
@@ -174,15 +174,7 @@ def _against(route: Route, number: str, user: str, method: str) -> str | None:
     except UnicodeEncodeError:  # surrogates of a number that was not UTF-8: RE2 reads UTF-8 only
         return f"{number!a} is not text a pattern can match"
     if not found:
-        return f"pattern {route.dial_pattern} does not match {number}" + _where(route.dial_pattern, number)
+        return f"pattern {route.dial_pattern} does not match {number}" + where_it_fails(route.dial_pattern, number)
     if number and not route.rewriting.apply(number):
         return f"its rewriting leaves nothing of {number} to dial"
     return None
-
-
-def _where(pattern: str, number: str) -> str:
-    failing = failing_part(pattern, number)
-    if failing is None or failing == ("", pattern):
-        return ""
-    begin, part = failing
-    return f": {begin} matches, {part} behind it fails" if begin else f": {part} already fails"

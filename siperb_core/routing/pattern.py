@@ -93,6 +93,15 @@ def _units(text: str) -> list[str] | None:
     return units
 
 
+def where_it_fails(text: str, number: str) -> str:
+    """The end of a sentence that says which part of a pattern fails; '' where that cannot be told apart."""
+    failing = failing_part(text, number)
+    if failing is None or failing == ("", text):
+        return ""
+    begin, part = failing
+    return f": {begin} matches, {part} behind it fails" if begin else f": {part} already fails"
+
+
 def failing_part(text: str, number: str) -> tuple[str, str] | None:
     """Where a pattern that does not match a number ceases to: what still matches, and the part behind it that does not.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -12,12 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from siperb_core.admission import Admission
+from siperb_core.entries.contract import Claim, Source
 from siperb_core.entries.live import LoadedConnection
-from siperb_core.entries.model import Device, Entry, Secret
+from siperb_core.entries.model import Device, Entry, GatewayConfig, GatewaySettings, Secret
 from siperb_core.plugins import load_plugins
-from siperb_core.routing import Explanation
+from siperb_core.routing import Explanation, explain_inbound
 from siperb_core.sip import Message, parse_uri
 from siperb_core.sip.digest import DigestServer
+from siperb_core.sip.registrar import Binding
 from siperb_core.sip.transaction import ServerTransaction
 
 from .world import EndPoint, FakeConnection, FakeFlow, World
@@ -124,6 +127,73 @@ async def test_the_call_goes_where_the_explanation_says(entries: list[Entry], nu
     with refused_everywhere(exchange, number) as asked:
         assert asked == expected
     assert [item.connection for item in explanation.candidates if item.taken] == list(explanation.order[:1])
+
+
+class Reception(Exchange):
+    """A gateway with one connection that claims everything, and these devices, each on a flow of its own."""
+
+    def __init__(self, entry: Entry, devices: tuple[Device, ...]) -> None:
+        super().__init__([entry])
+        self.config = GatewayConfig(GatewaySettings("gw", Path("var")), devices=devices, connections=(entry,))
+        self.phones = {device.name: FakeFlow("ws", ("203.0.113.5", 40000 + i)) for i, device in enumerate(devices)}
+        self.admission = Admission(self, Bound(self), self.calls, DigestServer("gw", b"x"))  # type: ignore[arg-type]
+
+    def loaded(self) -> list[LoadedConnection]:
+        class Claims(FakeConnection):
+            def claims(self, request: Message, source: Source) -> Claim:
+                return Claim(parse_uri(request.uri).user_unescaped)
+
+        (entry,) = self.entries
+        return [LoadedConnection(entry, None, Claims(self.flows[entry.name]))]  # type: ignore[arg-type]
+
+    def devices_of(self, entry: Entry, number: str) -> tuple[Device, ...]:
+        return self.config.devices_of(entry, number)
+
+
+class Bound(KnownSoftphones):
+    """Every device is registered."""
+
+    def __init__(self, reception: Reception) -> None:
+        self._reception = reception
+
+    def bindings(self, device: str) -> list[Binding]:
+        world = World()
+        world.bind(device, self._reception.phones[device])
+        return world.bindings
+
+
+USERS = st.sampled_from(["alice", "bob", "carol"])
+DID = st.lists(
+    st.tuples(
+        st.sampled_from([".", "^1", r"^2\d{2}$", r"\d+$", "5", "^205$"]),
+        st.lists(USERS, min_size=1, max_size=2).map(tuple),
+    ),
+    max_size=4,
+    unique_by=lambda row: row[0],
+).map(tuple)
+DEVICES = st.lists(
+    st.builds(Device, name=NAMES, user=USERS, password=st.just(Secret("x"))),
+    max_size=5,
+    unique_by=lambda item: item.name,
+).map(tuple)
+
+
+@given(
+    DID, DEVICES, st.lists(st.one_of(USERS, st.just("*")), max_size=2).map(tuple), st.sampled_from(["112", "205", "1"])
+)
+async def test_those_ring_whom_the_explanation_names(
+    did: Any, devices: tuple[Device, ...], users: tuple[str, ...], number: str
+) -> None:
+    entry = Entry("office", "fake", users=users, did=did)
+    reception = Reception(entry, devices)
+    EndPoint(reception, reception.flows["office"], "4711").invite(number)
+    rang = {name for name, flow in reception.phones.items() if any(item.method == "INVITE" for item in flow.sent)}
+    explanation = explain_inbound(did, number, users)
+    assert rang == {item.name for item in devices if item.user in explanation.users or "*" in explanation.users}
+    assert [row.pattern for row in explanation.rows] == [pattern for pattern, _ in did]
+    taken = [row.users for row in explanation.rows if row.taken]
+    assert taken == ([explanation.users] if taken else [])
+    assert taken or explanation.users == users
 
 
 async def test_an_emergency_call_does_not_stop_at_a_dead_end() -> None:

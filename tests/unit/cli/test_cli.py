@@ -117,6 +117,48 @@ def test_route(siperb: Terminal) -> None:
     }
 
 
+def test_route_of_a_number_that_is_called(siperb: Terminal, config: Path) -> None:
+    config.write_text(
+        TEXT.replace("[[device]]", "[connection.did]\n'^49301$' = \"alice\"\n'^49302' = \"bob\"\n[[device]]")
+    )
+    assert siperb("route", "49301", "--from", "office") == 0, siperb.err
+    assert siperb.out.startswith("49301 from office rings laptop\n")
+    assert siperb("route", "49302", "--from", "office") == 1
+    assert "rings nobody: nobody of bob has a device" in siperb.out
+    assert siperb("route", "7", "--from", "office") == 0
+    assert "no row of its did table matches" in siperb.out
+    assert "pattern ^49301$ does not match 7: ^4 already fails" in siperb.out
+    assert siperb("route", "49301", "--from", "office", "--json") == 0
+    assert json.loads(siperb.out) == {
+        "number": "49301",
+        "connection": "office",
+        "method": "INVITE",
+        "taken": True,
+        "why": "",
+        "users": ["alice"],
+        "rows": [
+            {
+                "pattern": "^49301$",
+                "users": ["alice"],
+                "taken": True,
+                "why": "pattern ^49301$ matches 49301, and none before it does",
+            },
+            {
+                "pattern": "^49302",
+                "users": ["bob"],
+                "taken": False,
+                "why": "pattern ^49302 does not match 49301: ^4930 matches, 2 behind it fails",
+            },
+        ],
+        "devices": [{"device": "laptop", "user": "alice", "registered": None}],
+    }
+    assert siperb("connection", "disable", "office") == 0
+    assert siperb("route", "49301", "--from", "office") == 1
+    assert "siperb connection enable office" in siperb.out
+    assert siperb("route", "49301", "--from", "cellar") == 2
+    assert siperb.err == f"siperb: there is no connection cellar in {config}: there are office\n"
+
+
 def test_route_says_what_a_mistake_costs(siperb: Terminal, config: Path) -> None:
     config.write_text(TEXT.replace('server = "pbx.example.com"', "port = 70000"))
     assert siperb("route", "234") == 1
@@ -349,6 +391,27 @@ ANSWERS = {
     "connection.reload": ControlError("there is no connection office: siperb show connections lists them"),
     "device.link": {"url": "http://127.0.0.1:8080/phone#provision=abc"},
 }
+
+
+async def test_route_with_a_running_gateway_says_who_is_there(
+    siperb: Terminal, config: Path, nursery: trio.Nursery
+) -> None:
+    (config.parent / "var").mkdir()
+    gateway = FakeGateway({**ANSWERS, "show.registrations": [{"device": "laptop"}]})
+    await nursery.start(ControlServer(config.parent / "var" / "control.sock", gateway.methods()).run)
+
+    async def run(*words: str) -> int:
+        return await trio.to_thread.run_sync(lambda: siperb(*words))
+
+    assert await run("route", "7", "--from", "office", "--json") == 0
+    assert json.loads(siperb.out)["devices"][0]["registered"] is True
+    gateway.answers = {**gateway.answers, "show.registrations": []}
+    assert await run("route", "7", "--from", "office") == 1
+    assert "rings nobody: none of its devices is registered (laptop)" in siperb.out
+    rows = [{**ANSWERS["show.connections"][0], "state": "retry", "reason": "no answer"}]  # type: ignore[index]
+    gateway.answers = {**gateway.answers, "show.connections": rows}
+    assert await run("route", "7", "--from", "office") == 1
+    assert "down now, retry (no answer)" in siperb.out
 
 
 async def test_with_a_running_gateway(siperb: Terminal, config: Path, nursery: trio.Nursery) -> None:
