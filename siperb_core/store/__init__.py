@@ -1,6 +1,7 @@
 """What must outlive a kill -9: SQLite in WAL mode behind one writer thread."""
 
+from siperb_core.store.contract import LocationStore, StoredBinding
 from siperb_core.store.schema import StoreError
-from siperb_core.store.store import Store, StoredBinding, StoredCall, StoredDialog
+from siperb_core.store.store import Store, StoredCall, StoredDialog
 
-__all__ = ["Store", "StoreError", "StoredBinding", "StoredCall", "StoredDialog"]
+__all__ = ["LocationStore", "Store", "StoreError", "StoredBinding", "StoredCall", "StoredDialog"]
