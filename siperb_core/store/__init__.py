@@ -1,4 +1,4 @@
-"""What must outlive a kill -9: SQLite in WAL mode behind one writer thread."""
+"""What must outlive a kill -9: SQLite in WAL mode."""
 
 from siperb_core.store.contract import LocationStore, StoredBinding
 from siperb_core.store.schema import StoreError

@@ -11,21 +11,12 @@ from typing import Any
 import attrs
 import trio
 
+from siperb_core.store.contract import Failed, StoredBinding, Then
 from siperb_core.store.schema import connect, migrate
-from siperb_core.store.writer import Failed, Operation, Then, Write, Writer
+from siperb_core.store.writer import Operation, Write, Writer
 
 KEEP_CALLS = 10_000
 _encode = json.JSONEncoder(separators=(",", ":")).encode
-
-
-@attrs.frozen
-class StoredBinding:
-    """A contact registered for an address-of-record (RFC 3261 section 10). `expires` is in seconds since the epoch."""
-
-    aor: str
-    key: str
-    data: dict[str, Any]
-    expires: float
 
 
 @attrs.frozen

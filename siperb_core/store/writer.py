@@ -15,19 +15,18 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
 import structlog
 import trio
 
+from siperb_core.store.contract import Failed, Then
 from siperb_core.store.schema import BUSY_SECONDS
 
 Operation = tuple[str, tuple[Any, ...]]
 """One SQL statement and its parameters."""
-Then = Callable[[], None]
-Failed = Callable[[Exception], None]
 
 MAX_QUEUED = 100_000
 MAX_GROUP = 1_000
