@@ -7,6 +7,7 @@ connection. What nobody claims goes nowhere.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from typing import Protocol
 
 import structlog
@@ -17,11 +18,12 @@ from siperb_core.entries import networks
 from siperb_core.entries.contract import Authenticates, Claim, Credentials, Source
 from siperb_core.entries.live import ConnectionFault, LoadedConnection
 from siperb_core.entries.model import Device, Entry
-from siperb_core.guard import Guard
+from siperb_core.guard import Guard, name_shown
+from siperb_core.lockout import source_of
 from siperb_core.routing import Explanation
 from siperb_core.signalling import Signalling
 from siperb_core.sip import Flow, Message, ParseError, response_to
-from siperb_core.sip.digest import DigestServer
+from siperb_core.sip.digest import DigestServer, by_strength
 from siperb_core.sip.transaction import ServerTransaction
 from siperb_core.softphones import WEBSOCKET, Softphones
 from siperb_core.store import Store
@@ -57,6 +59,9 @@ class AdmissionHost(Protocol):
     @property
     def answers_strangers(self) -> bool:
         """Whether who is on no list is told so; else nothing is."""
+
+    def sign(self, text: str) -> str:
+        """Letters and digits that only this gateway can make out of a text."""
 
     def emergency_failed(self, number: str, user: str) -> None:
         """An emergency call of this user could be made through no connection."""
@@ -169,7 +174,9 @@ class Admission:
             return
         connection, claim = found
         entry = connection.entry
-        if claim.authenticate is not None and not self._proven(transaction, request, claim.authenticate):
+        if claim.authenticate is not None and not self._proven(
+            transaction, request, claim.authenticate, entry.algorithms
+        ):
             return
         try:
             answer = connection.answer(request, source)
@@ -223,17 +230,28 @@ class Admission:
         host = self._host
         loaded = host.loaded()
         listed = any(item.entry.allow_from and allowed(item.entry, source) for item in loaded)
-        if not listed and any(isinstance(item.type, Authenticates) and item.type.authenticates for item in loaded):
+        if not listed and any(map(_authenticates, loaded)):
             self._proven(transaction, request, None)
         elif listed or host.answers_strangers:
             host.signalling.refuse(transaction, 403)
         else:
             host.signalling.drop(transaction)
 
-    def _proven(self, transaction: ServerTransaction, request: Message, credentials: Credentials | None) -> bool:
+    def _proven(
+        self,
+        transaction: ServerTransaction,
+        request: Message,
+        credentials: Credentials | None,
+        algorithms: Sequence[str] = (),
+    ) -> bool:
         """Check a PBX's digest answer, or challenge it; without credentials nothing is right."""
         host = self._host
+        name = name_shown(request)
+        if credentials is None or name != credentials.username:
+            algorithms = self._pretended(name)
+        algorithms = by_strength(algorithms)
         now = host.now()
+        source = source_of(transaction.flow.remote[0])
         stale = False
         for value in request.get_all("Authorization"):
             result = self._digest.verify(
@@ -241,16 +259,28 @@ class Admission:
                 method=request.method,
                 secret_of=lambda name: credentials.password if credentials and name == credentials.username else None,
                 now=now,
+                source=source,
+                algorithms=algorithms,
             )
             if result.ok:
                 host.guard.proved(transaction.flow, result.username)
                 return True
             stale = stale or result.stale
-            if not result.stale:
-                host.guard.failed(transaction.flow, result.username, result.reason)
-        headers = [("WWW-Authenticate", value) for value in self._digest.challenge(now, stale=stale)]
+            host.guard.refused(transaction.flow, result)
+        challenges = self._digest.challenge(now, source=source, stale=stale, algorithms=algorithms)
+        headers = [("WWW-Authenticate", value) for value in challenges]
         host.signalling.challenge(transaction, 401, headers)
         return False
+
+    def _pretended(self, name: str) -> tuple[str, ...]:
+        """The algorithms a name that nobody has is asked for: one of the sets in use, the same one each time, so that
+        no challenge tells which names exist.
+        """
+        host = self._host
+        used = sorted({by_strength(item.entry.algorithms) for item in host.loaded() if _authenticates(item)})
+        if len(used) < 2:
+            return used[0] if used else ("MD5",)
+        return used[sum(host.sign(f"algorithms:{name}").encode()) % len(used)]
 
     def _answer_for_gateway(self, transaction: ServerTransaction, request: Message) -> None:
         """Requests to the gateway itself: OPTIONS says what passes (RFC 3261 section 11.2), all else is not for it."""
@@ -264,6 +294,10 @@ class Admission:
         headers = [("Allow", ALLOW), ("Accept", "application/sdp"), ("Supported", ", ".join(SUPPORTED))]
         response = response_to(request, 200, "OK", to_tag=secrets.token_hex(5), headers=headers)
         self._host.signalling.respond(transaction, response)
+
+
+def _authenticates(loaded: LoadedConnection) -> bool:
+    return isinstance(loaded.type, Authenticates) and loaded.type.authenticates
 
 
 def _serves(entry: Entry, user: str) -> bool:

@@ -198,8 +198,8 @@ class Gateway:
         self.signalling.ignores = self.guard.ignores
         self.softphones = Softphones(self, digest, Registrar())
         self.calls = Calls(self)
-        # PBXs get MD5 alone: SIPp fails at a first challenge whose algorithm it does not know, baresip 1.0 at any.
-        pbx_digest = DigestServer(config.gateway.domain, self._secret, algorithms=("MD5",))
+        # What PBXs get of these their entries say: SIPp and baresip 1.0 fail at a challenge other than MD5.
+        pbx_digest = DigestServer(config.gateway.domain, self._secret, algorithms=("MD5", "SHA-256", "SHA-512-256"))
         self.signalling.user = Admission(self, self.softphones, self.calls, pbx_digest)
         self.resolver = Resolver(random.random)
         self.targets = Targets(self.resolver, self.listeners, self._listen)

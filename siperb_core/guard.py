@@ -1,15 +1,25 @@
-"""Who is not listened to: counts what fails and what nobody claims, and writes the log lines fail2ban reads."""
+"""Who is not listened to: counts what fails and what nobody claims, and writes the log lines fail2ban reads.
+
+A datagram's source is whatever its sender writes there. So that nobody has another locked out, a failure counts only
+where the sender is known to receive at that address: over a connection, or with a nonce that was given to it (RFC 7616
+section 5.4). Where a connection's PBX is known to be, by `allow_from` or by its registration, is never locked out.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Protocol
 
 import structlog
 
+from siperb_core.entries import networks
+from siperb_core.entries.contract import KnowsItsPeer
+from siperb_core.entries.live import ConnectionFault, LoadedConnection
 from siperb_core.lockout import Lockout, OncePerMinute
 from siperb_core.signalling import Signalling
 from siperb_core.sip import Flow, Message, ParseError
+from siperb_core.sip.digest import DigestResult
 
 log = structlog.get_logger()
 
@@ -28,6 +38,9 @@ class GuardHost(Protocol):
     def is_known(self, flow: Flow, request: Message) -> bool:
         """Whether a request is a proven softphone's, or belongs to a dialog that is alive."""
 
+    def loaded(self) -> list[LoadedConnection]:
+        """Connections that are loaded now."""
+
 
 class Guard:
     """Counts failures and strangers, and drops what locked sources send."""
@@ -36,14 +49,27 @@ class Guard:
         self._host = host
         self._lockout = lockout or Lockout()
         self._quiet = OncePerMinute()
+        self._unproven = OncePerMinute()
 
-    def failed(self, flow: Flow, user: str, reason: str) -> None:
-        """Credentials were wrong. The line in the log is stable: a fail2ban filter is made for it."""
-        source = flow.remote[0]
+    def refused(self, flow: Flow, result: DigestResult) -> None:
+        """An answer to a challenge did not let in: counted where it is wrong, and its sender is who he says."""
+        if not result.failed:
+            log.debug("auth.asked_again", source=flow.remote[0], reason=result.reason)
+            return
+        if flow.reliable or result.received:
+            self.failed(flow.remote[0], result.username, result.reason)
+            return
+        self._host.signalling.rejected["unproven"] += 1
+        held_back = self._unproven.due(flow.remote[0], self._host.now())
+        if held_back is not None:
+            log.info("auth.unproven", source=flow.remote[0], reason=result.reason, held_back=held_back)
+
+    def failed(self, source: str, user: str, reason: str) -> None:
+        """What was shown at `source` was wrong. The line in the log is stable: a fail2ban filter is made for it."""
         user = user[:_LONGEST_USER]
         self._host.signalling.rejected["credentials"] += 1
         log.warning("auth.failed", source=source, user=user, reason=reason)
-        locked = self._lockout.failed(source, user, self._host.now())
+        locked = self._lockout.failed(source, user, self._host.now(), own=names_at(source, self._host.loaded()))
         if locked:
             log.warning("auth.locked_out", source=source, user=user, what=locked, seconds=self._lockout.bounds.locked)
 
@@ -62,25 +88,74 @@ class Guard:
         """Whether a request just received is to be dropped without an answer."""
         now = self._host.now()
         source = flow.remote[0]
-        if not (self._lockout.is_locked(source, now) or self._names_locked(request, source, now)):
+        if not self._is_locked(request, source, now):
             return False
         if request.method == "ACK" or self._host.is_known(flow, request):
             return False
         self._host.signalling.rejected["locked_out"] += 1
         return True
 
-    def _names_locked(self, request: Message, source: str, now: float) -> bool:
-        return self._lockout.any_users and any(
-            self._lockout.is_locked_user(source, name[:_LONGEST_USER], now) for name in _names(request)
-        )
+    def shuts_out(self, source: str) -> bool:
+        """Whether a source is locked out as a whole."""
+        return self._lockout.is_locked(source, self._host.now()) and names_at(source, self._host.loaded()) is None
+
+    def _is_locked(self, request: Message, source: str, now: float) -> bool:
+        locked = self._lockout.is_locked(source, now)
+        if not locked and not self._lockout.any_users:
+            return False
+        own = names_at(source, self._host.loaded())
+        if locked and own is None:
+            return True
+        names = _names(request) if own is None else _shown(request) - own
+        return any(self._lockout.is_locked_user(source, name[:_LONGEST_USER], now) for name in names)
 
 
-def _names(request: Message) -> set[str]:
-    """Every user a request speaks for."""
+def names_at(host: str, connections: Iterable[LoadedConnection]) -> frozenset[str] | None:
+    """The names by which connections log in whose PBX is known to be at this address; None where it is none's."""
+    names: frozenset[str] | None = None
+    for loaded in connections:
+        if not (networks.allowed(loaded.entry.allow_from, host) or _is_at(host, loaded)):
+            continue
+        try:
+            credentials = loaded.credentials
+        except ConnectionFault:
+            credentials = None
+        names = (names or frozenset()) | ({credentials.username} if credentials else frozenset())
+    return names
+
+
+def _is_at(host: str, loaded: LoadedConnection) -> bool:
+    if not isinstance(loaded.connection, KnowsItsPeer):
+        return False
+    try:
+        return loaded.connection.is_at(host) is True
+    except Exception:
+        log.exception("plugin.failed", connection=loaded.entry.name, asked="is_at")
+        loaded.fault("is_at raised")
+        return False
+
+
+def name_shown(request: Message) -> str:
+    """Whom a request is to be authenticated as: who its credentials are of, else whom it registers, or is from."""
+    shown = _USERNAME.search(request.get("Authorization") or "")
+    if shown is not None:
+        return shown[1]
+    address = request.to if request.method == "REGISTER" else request.from_
+    return address.parsed_uri.user_unescaped
+
+
+def _shown(request: Message) -> set[str]:
+    """The users a request shows credentials of. A PBX's From is who calls, and says nothing of who logs in."""
     names = set()
     for header in ("Authorization", "Proxy-Authorization"):
         for value in request.get_all(header):
             names.update(_USERNAME.findall(value))
+    return names
+
+
+def _names(request: Message) -> set[str]:
+    """Every user a request speaks for."""
+    names = _shown(request)
     try:
         names.add(request.from_.parsed_uri.user_unescaped)
         if request.method == "REGISTER":

@@ -1,7 +1,8 @@
 """Brute force and scanners: who failed too often is not listened to for a while, and the log is not flooded.
 
 Failures are counted by source and user and by source; what a locked source sends is dropped before anything looks at
-it, users who are known at the same address (behind the same NAT) excepted. Everything here is bounded in number: what
+it, users who are known at the same address (behind the same NAT) excepted. A connection's own address is never locked:
+other users are, there. Everything here is bounded in number: what
 was heard of longest ago is forgotten first. Pure: times are seconds, of any clock that does not go back.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections import OrderedDict, deque
+from collections.abc import Collection
 from functools import lru_cache
 
 import attrs
@@ -65,8 +67,12 @@ class Lockout:
         self._sources: OrderedDict[str, _Source] = OrderedDict()
         self._users: OrderedDict[tuple[str, str], float] = OrderedDict()
 
-    def failed(self, host: str, user: str, now: float) -> str:
-        """Count a failure; what it locks out: `source`, `user` at that source, or '' for nothing yet."""
+    def failed(self, host: str, user: str, now: float, *, own: Collection[str] | None = None) -> str:
+        """Count a failure; what it locks out: `source`, `user` at that source, or '' for nothing yet.
+
+        At an address that is a connection's own, `own` has the names by which that logs in: neither they nor the source
+        are locked out. None for all other addresses.
+        """
         bounds = self.bounds
         key = source_of(host)
         source = self._of(key)
@@ -76,11 +82,11 @@ class Lockout:
         if len(source.users) > MOST_USERS:
             source.users.popitem(last=False)
         of_user.append(now)
-        shared = source.proven_until > now
-        if self._too_many(source.failures, bounds.shared if shared else bounds.failures, now):
+        shared = own is not None or source.proven_until > now
+        if own is None and self._too_many(source.failures, bounds.shared if shared else bounds.failures, now):
             source.locked_until = now + bounds.locked
             return "source"
-        if shared and self._too_many(of_user, bounds.failures, now):
+        if shared and user not in (own or ()) and self._too_many(of_user, bounds.failures, now):
             self._users[key, user] = now + bounds.locked
             self._users.move_to_end((key, user))
             if len(self._users) > MOST_SOURCES:

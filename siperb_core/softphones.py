@@ -15,6 +15,7 @@ import structlog
 from siperb_core.entries.model import Device
 from siperb_core.events import RegistrationEvent
 from siperb_core.guard import Guard
+from siperb_core.lockout import source_of
 from siperb_core.signalling import Signalling
 from siperb_core.sip import Flow, Message
 from siperb_core.sip.digest import DigestServer
@@ -96,17 +97,19 @@ class Softphones:
     ) -> Device | None:
         host = self._host
         now = host.now()
+        source = source_of(transaction.flow.remote[0])
         stale = False
         for value in request.get_all(header):
-            result = self._digest.verify(value, method=request.method, secret_of=host.device_secret, now=now)
+            result = self._digest.verify(
+                value, method=request.method, secret_of=host.device_secret, now=now, source=source
+            )
             device = host.device(result.username) if result.ok else None
             if device is not None:
                 host.guard.proved(transaction.flow, device.name)
                 return device
             stale = stale or result.stale
-            if not result.stale:
-                host.guard.failed(transaction.flow, result.username, result.reason)
-        headers = [(challenge, value) for value in self._digest.challenge(now, stale=stale)]
+            host.guard.refused(transaction.flow, result)
+        headers = [(challenge, value) for value in self._digest.challenge(now, source=source, stale=stale)]
         host.signalling.challenge(transaction, status, headers)
         return None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Any
 
 Validator = Callable[[Any, Any, Any], None]
@@ -63,6 +63,12 @@ def between(low: float, high: float, unit: str = "") -> Validator:
             raise ValueError(f"{value} is out of range: use {low:g} to {high:g}{' ' + unit if unit else ''}")
 
     return check
+
+
+def not_empty(instance: Any, attribute: Any, value: Sized) -> None:
+    """A list with something in it."""
+    if not value:
+        raise ValueError("is empty: name at least one, or leave it out")
 
 
 def at_most(characters: int) -> Validator:

@@ -116,6 +116,7 @@ class Entry:
     allow_from: tuple[Network, ...] = ()
     allow_names: tuple[str, ...] = ()  # of `allow_from`: DNS names, whose addresses a running gateway adds to it
     trusted: bool = False  # is told who calls, and believed (RFC 3325)
+    algorithms: tuple[str, ...] = ("MD5",)  # of the digest challenges its PBX gets, in any order
     display_name: str = ""  # the caller's name as this PBX is told; empty: as the softphone has it
     strip: int = 0
     prefix: str = ""

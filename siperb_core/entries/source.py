@@ -108,6 +108,9 @@ class EntryKeys:
     allow_from: tuple[str, ...] = ()
     trusted: bool = False
     display_name: str = attrs.field(default="", validator=fields.at_most(128))
+    algorithms: tuple[Literal["MD5", "SHA-256", "SHA-512-256"], ...] = attrs.field(
+        default=("MD5",), validator=fields.not_empty
+    )
     strip: int = attrs.field(default=0, validator=fields.between(0, 64, "digits"))
     prefix: str = ""
     replace: tuple[str, ...] = ()

@@ -1,6 +1,7 @@
 """Digest authentication: RFC 3261 section 22 with the algorithms of RFC 8760 and the mechanics of RFC 7616.
 
-The server keeps no list of the nonces it gave out: a nonce carries its time and a MAC. It remembers only how often each
+The server keeps no list of the nonces it gave out: a nonce carries its time and a MAC, over the address it was given
+to as well (RFC 7616 section 5.4), so that who answers it has proved to receive there. It remembers only how often each
 nonce has let somebody in, within bounds. Pure: `now` comes in (seconds, any scale that goes on across restarts), the
 client's cnonce too.
 """
@@ -50,14 +51,18 @@ class Challenge:
 class DigestResult:
     """What became of an answer to our challenge.
 
-    `reason` is for the log, '' when `ok`. `stale`: the password was right and only the nonce has to be new, so it is no
-    failed attempt; challenge again with `stale=True`.
+    `reason` is for the log, '' when `ok`. `stale`: the nonce has to be new; challenge again with `stale=True`. That
+    says nothing of the password: nobody learns anything of it by an old nonce, or another's.
     """
 
     ok: bool
     username: str = ""
     reason: str = ""
     stale: bool = False
+    failed: bool = False
+    """The credentials are no good, whatever the nonce: an attempt to be counted, if it is known whose."""
+    received: bool = False
+    """The nonce is one that was given to this very source, and not long ago: whoever sent this receives there."""
 
 
 def parse_challenge(text: str) -> Challenge | None:
@@ -165,14 +170,18 @@ class DigestServer:
         self._counts: dict[tuple[int, int], int] = {}
         self._forgotten = (0, 0)  # nonces up to this one may have been used and are not remembered
 
-    def challenge(self, now: float, *, stale: bool = False) -> tuple[str, ...]:
-        """Values for WWW-Authenticate or Proxy-Authenticate, one for each algorithm, all with one fresh nonce."""
+    def challenge(
+        self, now: float, *, source: str = "", stale: bool = False, algorithms: Sequence[str] = ()
+    ) -> tuple[str, ...]:
+        """Values for WWW-Authenticate or Proxy-Authenticate, one for each algorithm, all with one fresh nonce, which is
+        good for `source` alone. `algorithms` in place of the server's own.
+        """
         issued = f"{int(now * 1000):x}.{next(self._serial):x}"
-        nonce = f"{issued}.{self._mac(issued)}"
+        nonce = f"{issued}.{self._mac(issued, source)}"
         tail = ", stale=true" if stale else ""
         return tuple(
             f'Digest realm="{_escape(self._realm)}", nonce="{nonce}", qop="auth", algorithm={algorithm}{tail}'
-            for algorithm in self._algorithms
+            for algorithm in algorithms or self._algorithms
         )
 
     def verify(
@@ -182,31 +191,55 @@ class DigestServer:
         method: str,
         secret_of: Callable[[str], str | None],
         now: float,
+        source: str = "",
+        algorithms: Sequence[str] = (),
     ) -> DigestResult:
-        """Judge an Authorization or Proxy-Authorization value.
+        """Judge an Authorization or Proxy-Authorization value that came from `source`.
 
         `secret_of` gives a user's password, None for one who does not exist. An unknown user and a wrong password cost
-        the same work and get the same answer.
+        the same work and get the same answer. `algorithms` as in `challenge`.
         """
         params = _digest_params(authorization)
         if params is None:
-            return DigestResult(False, reason="malformed credentials")
+            return DigestResult(False, reason="malformed credentials", failed=True)
         username = _unescape(params.get("username", ""))
+        issued, _, mac = params.get("nonce", "").rpartition(".")
+        ours = hmac.compare_digest(self._mac(issued, source).encode(), mac.encode("utf-8", "surrogateescape"))
+        milliseconds, serial = map(_hex, issued.split(".")) if ours else (0, 0)
+        received = ours and -1 <= now - milliseconds / 1000 <= self._nonce_seconds
+        algorithm = params.get("algorithm", "MD5").upper()
+        if algorithm in self._algorithms and algorithm not in (algorithms or self._algorithms):
+            # The challenge was for another name: as long as nobody had said who he is, others were asked for.
+            return DigestResult(False, username, "algorithm not offered", stale=True, received=received)
+        wrong = self._wrong(params, username, method, secret_of)
+        if not received:
+            reason = "nonce expired" if ours else "nonce not ours, or another's"
+            return DigestResult(False, username, wrong or reason, stale=True, failed=bool(wrong))
+        if wrong:
+            return DigestResult(False, username, wrong, failed=True, received=True)
+        if not self._count((milliseconds, serial), _hex(params["nc"]), now):
+            return DigestResult(False, username, "nonce count used before", stale=True, received=True)
+        return DigestResult(True, username, received=True)
+
+    def _wrong(
+        self,
+        params: dict[str, str],
+        username: str,
+        method: str,
+        secret_of: Callable[[str], str | None],
+    ) -> str:
+        """What is wrong with the credentials, whatever their nonce; '' for nothing."""
         algorithm = params.get("algorithm", "MD5").upper()
         if algorithm not in self._algorithms:
-            return DigestResult(False, username, "algorithm not offered")
+            return "algorithm not offered"
         if params.get("qop", "").lower() != "auth" or not params.get("cnonce"):
-            return DigestResult(False, username, "no qop")
+            return "no qop"
         count = params.get("nc", "")
         if len(count) != 8 or not _HEX.fullmatch(count):
-            return DigestResult(False, username, "malformed nonce count")
+            return "malformed nonce count"
         if params.get("realm") != _escape(self._realm):
-            return DigestResult(False, username, "wrong realm")
+            return "wrong realm"
         nonce = params.get("nonce", "")
-        issued, _, mac = nonce.rpartition(".")
-        if not hmac.compare_digest(self._mac(issued).encode(), mac.encode("utf-8", "surrogateescape")):
-            return DigestResult(False, username, "nonce not ours")
-
         password = secret_of(username)
         digest = _hasher(algorithm)
         secret = digest(f"{username}:{params['realm']}:{password or ''}")
@@ -214,16 +247,7 @@ class DigestServer:
         expected = digest(f"{secret}:{nonce}:{count}:{params['cnonce']}:{params['qop']}:{request}")
         given = params.get("response", "").lower()
         right = hmac.compare_digest(expected.encode(), given.encode("utf-8", "surrogateescape"))
-        if not right or password is None:
-            return DigestResult(False, username, "wrong username or password")
-
-        milliseconds, serial = (int(part, 16) for part in issued.split("."))
-        age = now - milliseconds / 1000
-        if not -1 <= age <= self._nonce_seconds:
-            return DigestResult(False, username, "nonce expired", stale=True)
-        if not self._count((milliseconds, serial), int(count, 16), now):
-            return DigestResult(False, username, "nonce count used before", stale=True)
-        return DigestResult(True, username)
+        return "" if right and password is not None else "wrong username or password"
 
     def _count(self, nonce: tuple[int, int], count: int, now: float) -> bool:
         """Note the use of a nonce; False when it, or a later use, was seen before (RFC 7616 section 3.4)."""
@@ -240,8 +264,18 @@ class DigestServer:
             self._forgotten = max(self._forgotten, oldest)
         return True
 
-    def _mac(self, issued: str) -> str:
-        return hmac.digest(self._secret, issued.encode("utf-8", "surrogateescape"), "sha256")[:16].hex()
+    def _mac(self, issued: str, source: str) -> str:
+        text = f"{issued}\n{self._realm}\n{source}"
+        return hmac.digest(self._secret, text.encode("utf-8", "surrogateescape"), "sha256")[:16].hex()
+
+
+def _hex(text: str) -> int:
+    return int(text, 16)
+
+
+def by_strength(algorithms: Sequence[str]) -> tuple[str, ...]:
+    """Algorithms in the order in which they are to be offered: the strongest first (RFC 8760 section 2.3)."""
+    return tuple(sorted(dict.fromkeys(algorithms), key=lambda name: -_STRENGTH.get(name, 0)))
 
 
 def _hasher(algorithm: str) -> Callable[[str | bytes], str]:

@@ -113,11 +113,12 @@ async def test_an_old_nonce_is_stale_and_no_failure(
         old, new = (re.search(r'nonce="([^"]+)"', challenges(each)[0])[1] for each in (challenge, stale))  # type: ignore[index]
         assert old != new
         assert (await wire.request(authorised(again(first, 3), stale, ALICE))).status == 200
-        # A wrong password is wrong with an old nonce, too: `stale` would tell it apart from the right one.
+        # With an old nonce a wrong password gets the same answer: nobody learns anything of it.
         wrong = authorised(again(first, 4), challenge, Credentials("alice-web", "guessed"))
         refused = await wire.request(wrong)
         assert refused.status == 401
-        assert not any("stale" in value for value in challenges(refused))
+        assert all("stale=true" in value for value in challenges(refused))
+        assert gateway.signalling.rejected["credentials"] == 1, "but over a connection it counts"
 
 
 async def test_nobody_learns_which_users_there_are(wire: Wire) -> None:

@@ -176,6 +176,61 @@ async def test_ten_wrong_passwords_lock_the_source_out(tmp_path: Path) -> None:
             assert (await branch.log_in("branch", "branch-secret-0123456789")).status == 200
 
 
+async def test_datagrams_with_another_s_nonce_lock_nobody_out(tmp_path: Path) -> None:
+    """What somebody sends who writes another's address into his datagrams: he never sees a nonce given to that."""
+    async with stranger_at(tmp_path, BRANCH) as (gateway, stranger):
+        nonce = (await stranger.ask(stranger.make("REGISTER", "branch"))).get_all("WWW-Authenticate")
+        async with Stranger(gateway, "127.0.0.2") as branch:
+            with log_lines() as lines:
+                for _ in range(20):
+                    guess = answer_challenge(
+                        nonce, method="REGISTER", uri="sip:gw.example", username="branch", password="x", cnonce="c"
+                    )
+                    refused = await branch.ask(branch.make("REGISTER", "branch", authorization=guess or ""))
+                    assert refused.status == 401
+                    assert "stale=true" in (refused.get("WWW-Authenticate") or "")
+            assert not [line for line in lines if line["event"] == "auth.failed"]
+            assert (await branch.log_in("branch", "branch-secret-0123456789")).status == 200
+
+
+@pytest.mark.parametrize("algorithms", [("SHA-256", "MD5"), ("MD5", "SHA-512-256", "SHA-256"), ("SHA-512-256",)])
+async def test_algorithms_are_offered_strongest_first_and_each_is_taken(
+    tmp_path: Path, algorithms: tuple[str, ...]
+) -> None:
+    branch = BRANCH.replace("[connection.settings]", f"algorithms = {list(algorithms)}\n[connection.settings]")
+    order = [name for name in ("SHA-512-256", "SHA-256", "MD5") if name in algorithms]
+    async with stranger_at(tmp_path, branch) as (_, stranger):
+        for name in order:
+            challenged = await stranger.ask(stranger.make("REGISTER", "branch"))
+            offered = challenged.get_all("WWW-Authenticate")
+            assert [re.search(r"algorithm=([\w-]+)", value)[1] for value in offered] == order  # type: ignore[index]
+            (only,) = [value for value in offered if f"algorithm={name}" in value]
+            answer = answer_challenge(
+                [only], method="REGISTER", uri="sip:gw.example", username="branch",
+                password="branch-secret-0123456789", cnonce="c",
+            )  # fmt: skip
+            assert f"algorithm={name}" in (answer or "")
+            accepted = await stranger.ask(stranger.make("REGISTER", "branch", authorization=answer or ""))
+            assert accepted.status == 200
+
+
+async def test_algorithms_tell_no_scanner_which_names_exist(tmp_path: Path) -> None:
+    """With two PBXs of different algorithms every other name gets the one or the other, too, always the same."""
+    office = BRANCH.replace("branch", "office")
+    head = BRANCH.replace("[connection.settings]", 'algorithms = ["SHA-256"]\n[connection.settings]')
+    async with stranger_at(tmp_path, head + office) as (_, stranger):
+
+        async def asked(name: str, method: str = "REGISTER") -> str:
+            challenge = (await stranger.ask(stranger.make(method, name))).get("WWW-Authenticate") or ""
+            return challenge.rpartition("algorithm=")[2]
+
+        assert (await asked("branch"), await asked("office")) == ("SHA-256", "MD5")
+        others = {name: await asked(name) for name in map(str, range(200, 230))}
+        assert set(others.values()) == {"SHA-256", "MD5"}
+        for name, algorithm in others.items():
+            assert await asked(name) == await asked(name, "INVITE") == algorithm
+
+
 async def test_a_first_request_without_credentials_is_no_failure(tmp_path: Path) -> None:
     async with stranger_at(tmp_path, BRANCH) as (_, stranger):
         with log_lines() as lines:

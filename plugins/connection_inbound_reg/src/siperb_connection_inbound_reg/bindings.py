@@ -78,6 +78,13 @@ class Bindings:
             for binding in self._registrar.bindings(self._aor)
         )
 
+    def is_at(self, host: str, now: float) -> bool:
+        """Whether a binding in force came from this address."""
+        return any(
+            binding.expires_at > now and self._sources[binding.contact][0] == host
+            for binding in self._registrar.bindings(self._aor)
+        )
+
     def _remember(self) -> None:
         bindings = self._registrar.bindings(self._aor)
         contacts = {binding.contact for binding in bindings}

@@ -114,6 +114,10 @@ class LiveRegistrar:
         self.report()
         return response
 
+    def is_at(self, host: str) -> bool:
+        """Whether the PBX is registered from this address (`KnowsItsPeer`)."""
+        return self.bindings.is_at(host, self._ctx.now())
+
     def report(self) -> None:
         """Tell the state of the registration."""
         found = self.bindings.newest(self._ctx.now())
