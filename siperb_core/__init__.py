@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from siperb_core import hookspecs, routing, sip
+    from siperb_core.additions import Command, ControlMethod, HttpRequest, HttpResponse, HttpRoute
+    from siperb_core.calls.policy import MediaPolicy
     from siperb_core.control import ControlError
-    from siperb_core.entries import fields
+    from siperb_core.entries import fields, qualify
     from siperb_core.entries.contract import (
         Authenticates,
         Claim,
@@ -34,6 +36,16 @@ if TYPE_CHECKING:
         Registration,
         Source,
         Target,
+        WayOut,
+    )
+    from siperb_core.entries.decisions import (
+        AnswerWith,
+        Audio,
+        CallAttempt,
+        CallGate,
+        DialNumber,
+        MediaEndpoint,
+        RingUsers,
     )
     from siperb_core.entries.model import Device, Entry, GatewayConfig, Listen, Secret
     from siperb_core.entries.networks import allowed
@@ -41,19 +53,26 @@ if TYPE_CHECKING:
     from siperb_core.events import CallEvent, RegistrationEvent
     from siperb_core.hookspecs import hookimpl
     from siperb_core.media.contract import ExpectsLoss, Recovers, Transcoder, TranscoderType
+    from siperb_core.media.engine import EngineSession, MediaEngine, MediaSettings
     from siperb_core.routing import Explanation, Route
     from siperb_core.rtp import g711
     from siperb_core.sdp.plan import Codec
     from siperb_core.services import GatewayView, Service
+    from siperb_core.store.contract import LocationStore, StoredBinding
     from siperb_core.transport.contract import Listener, Receiver, TlsOptions, TransportType
 
 _HOMES = {
+    "siperb_core.additions": ("Command", "ControlMethod", "HttpRequest", "HttpResponse", "HttpRoute"),
+    "siperb_core.calls.policy": ("MediaPolicy",),
     "siperb_core.control": ("ControlError",),
     "siperb_core.entries.contract": (
         *("Authenticates", "Claim", "Connection", "ConnectionAuthFailed", "ConnectionConfigError"),
         *("ConnectionNotReady", "ConnectionType", "Credentials", "EntryContext", "GeneratesSettings"),
         *("KnowsItsPeer", "NoticesReturn", "OutboundCall", "OutboundLeg", "Refusal", "Registration"),
-        *("Source", "Target"),
+        *("Source", "Target", "WayOut"),
+    ),
+    "siperb_core.entries.decisions": (
+        *("AnswerWith", "Audio", "CallAttempt", "CallGate", "DialNumber", "MediaEndpoint", "RingUsers"),
     ),
     "siperb_core.entries.model": ("Device", "Entry", "GatewayConfig", "Listen", "Secret"),
     "siperb_core.entries.networks": ("allowed",),
@@ -61,15 +80,18 @@ _HOMES = {
     "siperb_core.events": ("CallEvent", "RegistrationEvent"),
     "siperb_core.hookspecs": ("hookimpl",),
     "siperb_core.media.contract": ("ExpectsLoss", "Recovers", "Transcoder", "TranscoderType"),
+    "siperb_core.media.engine": ("EngineSession", "MediaEngine", "MediaSettings"),
     "siperb_core.routing": ("Explanation", "Route"),
     "siperb_core.sdp.plan": ("Codec",),
     "siperb_core.services": ("GatewayView", "Service"),
+    "siperb_core.store.contract": ("LocationStore", "StoredBinding"),
     "siperb_core.transport.contract": ("Listener", "Receiver", "TlsOptions", "TransportType"),
 }
 _MODULES = {
     "fields": "siperb_core.entries.fields",
     "g711": "siperb_core.rtp.g711",
     "hookspecs": "siperb_core.hookspecs",
+    "qualify": "siperb_core.entries.qualify",
     "routing": "siperb_core.routing",
     "sip": "siperb_core.sip",
 }
@@ -88,18 +110,26 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+    "AnswerWith",
+    "Audio",
     "Authenticates",
+    "CallAttempt",
     "CallEvent",
+    "CallGate",
     "Claim",
     "Codec",
+    "Command",
     "Connection",
     "ConnectionAuthFailed",
     "ConnectionConfigError",
     "ConnectionNotReady",
     "ConnectionType",
     "ControlError",
+    "ControlMethod",
     "Credentials",
     "Device",
+    "DialNumber",
+    "EngineSession",
     "Entry",
     "EntryContext",
     "ExpectsLoss",
@@ -107,9 +137,17 @@ __all__ = [
     "GatewayConfig",
     "GatewayView",
     "GeneratesSettings",
+    "HttpRequest",
+    "HttpResponse",
+    "HttpRoute",
     "KnowsItsPeer",
     "Listen",
     "Listener",
+    "LocationStore",
+    "MediaEndpoint",
+    "MediaEngine",
+    "MediaPolicy",
+    "MediaSettings",
     "NoticesReturn",
     "OutboundCall",
     "OutboundLeg",
@@ -119,21 +157,25 @@ __all__ = [
     "Refusal",
     "Registration",
     "RegistrationEvent",
+    "RingUsers",
     "Route",
     "Secret",
     "Service",
     "Source",
+    "StoredBinding",
     "Target",
     "TlsOptions",
     "Transcoder",
     "TranscoderType",
     "TransportType",
+    "WayOut",
     "allowed",
     "escape_user",
     "fields",
     "g711",
     "hookimpl",
     "hookspecs",
+    "qualify",
     "routing",
     "sip",
     "with_port",

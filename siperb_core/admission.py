@@ -15,18 +15,20 @@ import structlog
 from siperb_core.calls import Calls
 from siperb_core.calls.record import dialled_number
 from siperb_core.entries import networks
-from siperb_core.entries.contract import Authenticates, Claim, Credentials, Source
+from siperb_core.entries.contract import Authenticates, Claim, Credentials, Refusal, Source
+from siperb_core.entries.decisions import CallAttempt
 from siperb_core.entries.live import ConnectionFault, LoadedConnection
 from siperb_core.entries.model import Device, Entry
 from siperb_core.guard import Guard, name_shown
 from siperb_core.lockout import source_of
-from siperb_core.routing import Explanation
+from siperb_core.routing import Explanation, rung_users
 from siperb_core.signalling import Signalling
 from siperb_core.sip import Flow, Message, ParseError, response_to
 from siperb_core.sip.digest import DigestServer, by_strength
 from siperb_core.sip.transaction import ServerTransaction
 from siperb_core.softphones import WEBSOCKET, Softphones
 from siperb_core.store import Store
+from siperb_core.transport.contract import vouch
 
 log = structlog.get_logger()
 
@@ -34,6 +36,13 @@ ALLOW = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, UPDATE, PRACK, MESSAGE, REFER,
 
 SUPPORTED = ("outbound", "path", "gruu")
 """Extensions the gateway itself has a part in; all others pass."""
+
+
+class RingChoice(Protocol):
+    """Who rings, as plugins have it (`siperb_core.choices`)."""
+
+    def devices(self, call: CallAttempt) -> Sequence[Device] | Refusal:
+        """The softphones that are to ring for a call."""
 
 
 class AdmissionHost(Protocol):
@@ -44,6 +53,10 @@ class AdmissionHost(Protocol):
     guard: Guard
     draining: bool
 
+    @property
+    def choices(self) -> RingChoice:
+        """Who rings."""
+
     def loaded(self) -> list[LoadedConnection]:
         """Connections that are loaded now."""
 
@@ -53,12 +66,12 @@ class AdmissionHost(Protocol):
     def route(self, number: str, user: str, method: str) -> Explanation:
         """Which connection takes a softphone's request."""
 
-    def devices_of(self, entry: Entry, number: str) -> tuple[Device, ...]:
-        """Who rings when this number is called through a connection."""
-
     @property
     def answers_strangers(self) -> bool:
         """Whether who is on no list is told so; else nothing is."""
+
+    def is_peer(self, flow: Flow) -> bool:
+        """Whether requests of ours are sent to the other end of this flow by our own choice."""
 
     def sign(self, text: str) -> str:
         """Letters and digits that only this gateway can make out of a text."""
@@ -78,6 +91,17 @@ class Admission:
         self._softphones = softphones
         self._calls = calls
         self._digest = digest
+        host.signalling.known = self.knows
+
+    def knows(self, flow: Flow) -> bool:
+        """Whether who has connected is a PBX's address: in some `allow_from`, or one that we send requests to. A
+        softphone has to sign in, wherever it is.
+        """
+        if flow.transport in WEBSOCKET:
+            return False
+        host = flow.remote[0]
+        listed = any(networks.allowed(item.entry.allow_from, host) for item in self._host.loaded())
+        return listed or self._host.is_peer(flow)
 
     def on_request(self, transaction: ServerTransaction, request: Message) -> None:
         """A new request."""
@@ -112,6 +136,8 @@ class Admission:
                 self._from_pbx(transaction, request)
         elif request.to_tag:
             if not websocket:
+                if transaction.flow.reliable and self._calls.find(request) is not None:
+                    vouch(transaction.flow)  # tags and token of a call are known to its parties alone
                 self._calls.on_request(transaction, request, device="")
             elif (device := self._softphones.authenticated(transaction, request)) is not None:
                 self._calls.on_request(transaction, request, device=device.name)
@@ -133,7 +159,9 @@ class Admission:
             if called is None or not self._may_call(device, called):
                 host.signalling.refuse(transaction, 404)
                 return
-            self._calls.inbound(transaction, None, bindings, called.user, device=device.name)
+            self._calls.inbound(
+                transaction, None, lambda: bindings, called.user, device=device.name, rings=(called.name,)
+            )
             return
         number = dialled_number(request)
         if not number:
@@ -178,6 +206,7 @@ class Admission:
             transaction, request, claim.authenticate, entry.algorithms
         ):
             return
+        vouch(flow)
         try:
             answer = connection.answer(request, source)
         except ConnectionFault:
@@ -200,12 +229,21 @@ class Admission:
             if called is None or not _serves(entry, called.user):
                 host.signalling.refuse(transaction, 404)
                 return
-            self._calls.inbound(transaction, entry, bindings, called.user)
+            self._calls.inbound(transaction, entry, lambda: bindings, called.user, rings=(called.name,))
             return
-        devices = host.devices_of(entry, number)
-        bindings = [binding for device in devices for binding in self._softphones.bindings(device.name)]
+        devices = host.choices.devices(
+            CallAttempt(
+                call_id=request.call_id, direction="inbound", method=request.method, number=number,
+                caller=request.from_.uri, request=request, connection=entry.name,
+                users=rung_users(entry.did, number, entry.users),
+            )
+        )  # fmt: skip
+        if isinstance(devices, Refusal):
+            host.signalling.refuse(transaction, devices.status, devices.reason)
+            return
         user = next(iter({device.user for device in devices}), "")
-        self._calls.inbound(transaction, entry, bindings, user)
+        names = [device.name for device in devices]
+        self._calls.inbound(transaction, entry, lambda: self._softphones.bindings_of(names), user, rings=names)
 
     def _may_call(self, device: Device, called: Device) -> bool:
         """Whether one softphone may reach another without a PBX: those of one user, and of users on one connection."""

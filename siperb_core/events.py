@@ -9,7 +9,13 @@ import attrs
 
 @attrs.frozen
 class CallEvent:
-    """One step in a call's life. `when` is seconds since the epoch."""
+    """One step in a call's life. `when` is seconds since the epoch, as are `started` and `answered`.
+
+    `user` and `device` are the softphone's: who calls, or who answered. `caller` and `callee` are URIs, `number` is
+    what was dialled. `status` is the final SIP status a call that nobody answered has ended with. `cause` and
+    `diagnosis` say in words why it ended and what was wrong with it; both are empty until then, and the diagnosis where
+    nothing was.
+    """
 
     what: Literal["started", "ringing", "answered", "ended"]
     when: float
@@ -21,14 +27,26 @@ class CallEvent:
     caller: str
     callee: str
     cause: str = ""
+    number: str = ""
+    status: int | None = None
+    started: float = 0.0
+    answered: float | None = None
+    diagnosis: str = ""
 
 
 @attrs.frozen
 class RegistrationEvent:
-    """A softphone's binding changed."""
+    """A softphone's binding changed. `when` and `expires_at` are seconds since the epoch.
+
+    `transport` and `remote` (`host:port`) are of the flow it is reached on, empty where there is none any more.
+    """
 
     what: Literal["added", "refreshed", "removed"]
     when: float
     device: str
     user: str
     contact: str
+    expires_at: float = 0.0
+    user_agent: str = ""
+    transport: str = ""
+    remote: str = ""

@@ -21,7 +21,10 @@ from siperb_core.calls import CallMedia, Calls
 from siperb_core.calls.media import new_session_id, new_ssrc
 from siperb_core.calls.policy import MediaPolicy
 from siperb_core.calls.record import CallRecord
+from siperb_core.choices import Choices
 from siperb_core.defaults.devices import ConfiguredDevices
+from siperb_core.defaults.records import KeptRecords
+from siperb_core.defaults.returning import ReturningSoftphones
 from siperb_core.entries.contract import ConnectionNotReady, Credentials, Target
 from siperb_core.entries.lifecycle import Entries
 from siperb_core.entries.live import ConnectionFault, LoadedConnection
@@ -30,13 +33,13 @@ from siperb_core.entries.model import Device, Entry, GatewayConfig, Listen
 from siperb_core.entries.source import LoadResult, load
 from siperb_core.events import CallEvent, RegistrationEvent
 from siperb_core.guard import Guard
-from siperb_core.media.pool import MediaPool
+from siperb_core.media.engine import MediaEngine, MediaSettings
 from siperb_core.operations import Operations
 from siperb_core.plugins import Plugins, load_plugins
 from siperb_core.routing import Explanation, Route
 from siperb_core.sdp import Bridge, BridgeSettings
 from siperb_core.sdp.crypto import new_keys
-from siperb_core.service_view import ServiceView
+from siperb_core.service_view import run_service
 from siperb_core.signalling import Signalling
 from siperb_core.sip import Flow, Message, ParseError
 from siperb_core.sip.dialog import Leg
@@ -44,6 +47,7 @@ from siperb_core.sip.digest import DigestServer
 from siperb_core.sip.registrar import Registrar
 from siperb_core.softphones import Softphones
 from siperb_core.store import Store
+from siperb_core.store.contract import LocationStore
 from siperb_core.targets import ASIDE_SECONDS, PATIENCE_SECONDS, Awaited, Targets, Ways, ended, is_address
 from siperb_core.transport.contract import Listener
 from siperb_core.transport.resolver import Resolver
@@ -78,7 +82,9 @@ class Gateway:
         self.softphones: Softphones
         self.calls: Calls
         self.entries: Entries
-        self.media: MediaPool
+        self.media: MediaEngine
+        self.locations: LocationStore
+        self.choices: Choices
         self.listeners: dict[str, list[Listener]] = {}
         self.draining = False
         self.started_at = 0.0
@@ -89,6 +95,7 @@ class Gateway:
         self._entries_scope = trio.CancelScope()
         self._entries_stopped = trio.Event()
         self._devices = ConfiguredDevices()
+        self._returning: ReturningSoftphones
         self._nursery: trio.Nursery
         self._secret = b""
 
@@ -106,6 +113,7 @@ class Gateway:
             self._prepare()
             async with self.media, trio.open_nursery() as self._nursery:
                 nursery = self._nursery
+                self.choices = Choices(self, nursery.start_soon)
                 nursery.start_soon(self.signalling.run_timers)
                 for listen in self.config.listen:
                     await self._listen(listen)
@@ -115,7 +123,7 @@ class Gateway:
                 nursery.start_soon(self.watch.run)
                 await nursery.start(self.operations.serve)
                 for name, service in self.plugins.services():
-                    await nursery.start(self._serve, name, service)
+                    await nursery.start(run_service, self, name, service)
                 self.softphones.restore()
                 for dialog in self.store.load_dialogs():
                     self.calls.restore(dialog.id, dialog.data)
@@ -174,7 +182,9 @@ class Gateway:
         if first.config is None:
             raise ConfigurationError(first)
         self._devices = ConfiguredDevices(first.config.devices)
-        self.plugins = load_plugins(first.config.plugins.disable, own={"devices": self._devices})
+        self._returning = ReturningSoftphones()
+        own = {"devices": self._devices, "returning": self._returning}
+        self.plugins = load_plugins(first.config.plugins.disable, own=own)
         result = load(self.config_path, self.plugins.connection_types, self.plugins.transports)
         if result.config is None:
             raise ConfigurationError(result)
@@ -196,7 +206,9 @@ class Gateway:
         self.signalling = Signalling()
         self.guard = Guard(self)
         self.signalling.ignores = self.guard.ignores
+        self.locations = self.plugins.location_store(self.store)
         self.softphones = Softphones(self, digest, Registrar())
+        self._returning.expected = lambda devices: self.softphones.expected_back(devices, self.started_at)
         self.calls = Calls(self)
         # What PBXs get of these their entries say: SIPp and baresip 1.0 fail at a challenge other than MD5.
         pbx_digest = DigestServer(config.gateway.domain, self._secret, algorithms=("MD5", "SHA-256", "SHA-512-256"))
@@ -204,15 +216,16 @@ class Gateway:
         self.resolver = Resolver(random.random)
         self.targets = Targets(self.resolver, self.listeners, self._listen)
         self.signalling.ways = self.targets
+        self.plugins.add_own("records", KeptRecords(self.store))
         self.operations = Operations(self)
         self.entries = Entries(self.plugins.connection_types, self, changed=self._entry_changed)
         self.watch = Watch(self)
+        self.plugins.add_own("watch", self.watch)
         self.upkeep = Upkeep(self)
-        self.media = MediaPool(
-            ports="{}-{}".format(*config.media.ports),
-            workers=config.media.workers or "auto",
-            rtp_timeout=config.media.rtp_timeout,
-            transcoder_plugins=[info.name for info in self.plugins.infos if info.gives_transcoders],
+        transcoders = tuple(info.name for info in self.plugins.infos if info.gives_transcoders)
+        media = config.media
+        self.media = self.plugins.media_engine(
+            MediaSettings(media.ports, media.workers or "auto", media.rtp_timeout, transcoders)
         )
 
     async def _listen(self, listen: Listen) -> Listener:
@@ -239,25 +252,6 @@ class Gateway:
                     await self._listen(Listen("tcp", (listen.bind[0], listener.local[1])))
                 except OSError as error:
                     log.warning("listen.no_tcp", address="{}:{}".format(*listener.local), reason=str(error))
-
-    async def _serve(self, name: str, service: Any, *, task_status: trio.TaskStatus[None]) -> None:
-        """Run a plugin's service; its failure is its own."""
-        view = ServiceView(self, name)
-        started = False
-
-        async def run(*, task_status: trio.TaskStatus[None]) -> None:
-            await service.run(view, task_status=task_status)
-
-        try:
-            async with trio.open_nursery() as nursery:
-                with trio.fail_after(30):
-                    await nursery.start(run)
-                started = True
-                task_status.started()
-        except* Exception as group:
-            log.error("service.failed", plugin=name, reason="; ".join(str(error) for error in group.exceptions))
-        if not started:
-            task_status.started()
 
     async def _drain(self) -> None:
         with self._drain_scope:
@@ -361,12 +355,11 @@ class Gateway:
         self.store.delete_dialog(token)
 
     def keep_record(self, record: CallRecord) -> None:
-        """Write the record of a call that is over to the store."""
-        self.store.add_call(record.call_id, record.as_json(None), record.started, record.ended)
+        """A call is over: its record is whole."""
+        self.plugins.call_record(record.as_json(None))
 
     def announce(self, event: CallEvent) -> None:
         """Tell the plugins of a call."""
-        self.watch.call_event(event)
         self.plugins.call_event(event)
 
     # ---- what softphones and admission need
@@ -403,10 +396,6 @@ class Gateway:
         """The connections as routing sees them, with what is known of them now."""
         routes = ((route, self.entries.down(route.connection)) for route in self.config.routes)
         return [attrs.evolve(route, down=down) if down else route for route, down in routes]
-
-    def devices_of(self, entry: Entry, number: str) -> tuple[Device, ...]:
-        """Who rings when this number is called through a connection."""
-        return self.config.devices_of(entry, number)
 
     @property
     def answers_strangers(self) -> bool:

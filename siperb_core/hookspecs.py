@@ -2,26 +2,38 @@
 
 A hook is synchronous, cheap, and returns things; what takes time is done by the things it returns. A module becomes a
 plugin by an entry point in the group `siperb.plugins`; its functions marked `@hookimpl` and named as below are called.
+An entry point that names a class makes one object of it for every gateway, and its methods are called: the way to share
+state between hooks.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from siperb_core.entries.contract import ConnectionType
+    from siperb_core.additions import Command, ControlMethod, HttpRoute
+    from siperb_core.calls.policy import MediaPolicy
+    from siperb_core.entries.contract import ConnectionType, Refusal
+    from siperb_core.entries.decisions import CallAttempt, CallGate
+    from siperb_core.entries.model import Device, Entry
     from siperb_core.events import CallEvent, RegistrationEvent
     from siperb_core.media.contract import TranscoderType
+    from siperb_core.media.engine import MediaEngine, MediaSettings
     from siperb_core.routing import Explanation, Route
-    from siperb_core.services import Service
+    from siperb_core.sdp.plan import Codec
+    from siperb_core.services import GatewayView, Service
+    from siperb_core.store.contract import LocationStore
     from siperb_core.transport.contract import TransportType
 
 hookspec = pluggy.HookspecMarker("siperb")
 hookimpl = pluggy.HookimplMarker("siperb")
+
+
+# ---- what there is: asked once, when a plugin is loaded
 
 
 @hookspec
@@ -45,6 +57,16 @@ def siperb_transports() -> Sequence[TransportType]:
 
 
 @hookspec
+def siperb_codecs() -> Sequence[Codec]:
+    """Give codecs by the names, clocks and parameters SDP has for them; a transcoder then bridges them.
+
+    Called once, when the plugin is loaded. Several plugins: all are known; one that describes a name otherwise than it
+    is known already is set aside. The core's own: opus, G722, PCMA, PCMU, and the names of GSM, G729 and iLBC.
+    """
+    raise NotImplementedError
+
+
+@hookspec
 def siperb_transcoders() -> Sequence[TranscoderType]:
     """Give the transcoders this plugin implements.
 
@@ -52,6 +74,9 @@ def siperb_transcoders() -> Sequence[TranscoderType]:
     uses them. Several plugins: the first loaded that knows a pair of codecs is used for it.
     """
     raise NotImplementedError
+
+
+# ---- what runs beside calls: asked once, when the gateway starts
 
 
 @hookspec
@@ -64,13 +89,55 @@ def siperb_services() -> Sequence[Service]:
     raise NotImplementedError
 
 
-@hookspec(firstresult=True)
-def siperb_route(routes: Sequence[Route], number: str, user: str, method: str) -> Explanation | None:
-    """Choose the connection that takes a softphone's request; None to leave it to the next plugin.
+@hookspec
+def siperb_control_methods(gateway: GatewayView) -> Mapping[str, ControlMethod]:
+    """Give methods of the control socket, which commands and the console's API ask.
 
-    Pure: called for calls and, offline, by `siperb route`. Several plugins: the first answer that is not None is
-    taken. The core's own, by weight and dial pattern, comes last.
+    Called once, when the gateway starts. Several plugins: each has its own names, `PLUGIN.METHOD`; only the core's own
+    (`show.calls`, `reload`, ...) go without the plugin's name.
     """
+    raise NotImplementedError
+
+
+@hookspec
+def siperb_http_routes(gateway: GatewayView) -> Sequence[HttpRoute]:
+    """Give paths of the gateway's HTTP server, the plugin `console`; without it nobody asks.
+
+    Called once, when the console starts. Several plugins: all are served; a path that is taken already is left out and
+    counts as the later plugin's fault.
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def siperb_commands() -> Sequence[Command]:
+    """Give commands of the command line.
+
+    Called by `siperb --help` and by a command line whose first word the core does not know; no gateway need be running.
+    Several plugins: all are there; a name that is taken already is left out, the core's before all others.
+    """
+    raise NotImplementedError
+
+
+@hookspec(firstresult=True)
+def siperb_media_engine(settings: MediaSettings) -> MediaEngine | None:
+    """Give what carries the packets of all calls; None to leave it to the next plugin.
+
+    Called once, when the gateway starts. Several plugins: the first answer that is not None is taken. The core's own,
+    media workers on this machine, comes last.
+    """
+
+
+@hookspec(firstresult=True)
+def siperb_location_store(own: LocationStore) -> LocationStore | None:
+    """Give the place where softphones' bindings are kept over a restart; None to leave it to the next plugin.
+
+    Called once, when the gateway starts. `own` is the gateway's database. Several plugins: the first answer that is not
+    None is taken. The core's own, that database, comes last.
+    """
+
+
+# ---- registration
 
 
 @hookspec(firstresult=True)
@@ -84,9 +151,79 @@ def siperb_device_secret(username: str) -> str | None:
 
 @hookspec
 def siperb_registration_event(event: RegistrationEvent) -> None:
-    """A softphone's binding was added, refreshed or removed. Several plugins: all are told; nothing is waited for."""
+    """Hear of a softphone's binding that was added, refreshed or removed.
+
+    Called after the fact, in the task that handles SIP. Several plugins: all are told; nothing is waited for.
+    """
+
+
+# ---- calls: who takes them, who rings, whether they may be made
+
+
+@hookspec(firstresult=True)
+def siperb_route(routes: Sequence[Route], number: str, user: str, method: str) -> Explanation | None:
+    """Choose the connection that takes a softphone's request; None to leave it to the next plugin.
+
+    Pure: called for calls and, offline, by `siperb route`. Several plugins: the first answer that is not None is
+    taken. The core's own, by weight and dial pattern, comes last.
+    """
+
+
+@hookspec
+def siperb_ring(call: CallAttempt, devices: Sequence[Device]) -> Sequence[Device] | Refusal | None:
+    """Say which softphones ring, given those that would; None leaves them as they are, a refusal ends the call.
+
+    Called for every call to softphones, a PBX's and another softphone's, before the gates are asked. Pure. Several
+    plugins: each is given what those before it have left. The core's own comes first: the devices of the users the call
+    is for.
+    """
+
+
+@hookspec
+def siperb_call_gates() -> Sequence[CallGate]:
+    """Give gates: objects that are asked whether a call may be made, where that takes time.
+
+    Called once, when the gateway starts; the gates are awaited for every call they say they are concerned with, each
+    with its deadline. Several plugins: all are asked, one after the other, until one refuses.
+    """
+    raise NotImplementedError
+
+
+@hookspec(firstresult=True)
+def siperb_media_policy(entry: Entry, transport: str, peer_offer: bytes) -> MediaPolicy | None:
+    """Say what is done with the media of a call through a connection: passed by, relayed, transcoded; None to leave it
+    to the next plugin.
+
+    Pure: called for every call, once it is known which `transport` leads to the PBX; `peer_offer` is the PBX's SDP
+    where it calls. Several plugins: the first answer that is not None is taken. The core's own, by the connection's
+    keys `media`, `codec_policy` and `srtp`, comes last.
+    """
+
+
+# ---- what has happened, and what is known
 
 
 @hookspec
 def siperb_call_event(event: CallEvent) -> None:
-    """A call started, rang, was answered or ended. Several plugins: all are told; nothing is waited for."""
+    """Hear that a call started, rang, was answered or ended.
+
+    Called after the fact, in the task that handles SIP. Several plugins: all are told; nothing is waited for.
+    """
+
+
+@hookspec
+def siperb_call_record(record: Mapping[str, Any]) -> None:
+    """Hear of a call that is over, with the last figures of its media: the row `siperb show calls` prints for it.
+
+    Called once for every call, shortly after its event `ended`. Several plugins: all are told; the core's own writes it
+    to the database.
+    """
+
+
+@hookspec
+def siperb_diagnostics(connection: str) -> Mapping[str, Any] | None:
+    """Add what this plugin knows to the diagnostics of a connection: JSON values, without secrets.
+
+    Called by `siperb diagnostics NAME`; secrets of the configuration are taken out of what is returned. Several
+    plugins: each has a part of its own, under its name.
+    """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import platform
 from collections.abc import Iterable, Mapping
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -14,6 +15,8 @@ import trio
 
 from siperb_core.control import INVALID_PARAMS, ControlError, ControlServer, Handler
 from siperb_core.entries.diagnostics import describe, redacted, secrets_of
+from siperb_core.hookspecs import hookimpl
+from siperb_core.service_view import ServiceView
 
 if TYPE_CHECKING:
     from siperb_core.entries.model import Device
@@ -27,7 +30,7 @@ class Operations:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self.methods: dict[str, Handler] = {
+        self._own: dict[str, Handler] = {
             "gateway.status": self._status,
             "show.connections": self._connections,
             "show.registrations": self._registrations,
@@ -43,7 +46,14 @@ class Operations:
             "device.provision": self._provision,
         }
 
+        gateway.plugins.add_own("operations", self)
+        self.methods: dict[str, Handler] = gateway.plugins.control_methods(partial(ServiceView, gateway))
         self._server = ControlServer(gateway.config.gateway.data_dir / "control.sock", self.methods)
+
+    @hookimpl
+    def siperb_control_methods(self) -> Mapping[str, Handler]:
+        """The core's own."""
+        return self._own
 
     async def call(self, method: str, params: Mapping[str, Any] | None = None) -> Any:
         """Answer one question. Raises ControlError."""
@@ -120,6 +130,7 @@ class Operations:
             "calls": len(gateway.calls.of_connection(name)),
             "issues": redacted(issues, secrets),
             "memory": redacted(dict(gateway.memory(name)), secrets),
+            "plugins": redacted(gateway.plugins.diagnostics(name), secrets),
             "messages": [exchange.as_json(secrets) for exchange in gateway.entries.exchanges(name)],
             "versions": versions(gateway.plugins.infos),
         }

@@ -8,28 +8,37 @@ from __future__ import annotations
 
 import inspect
 import os
-import re
 import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from importlib.metadata import EntryPoint, entry_points, version
-from importlib.util import find_spec
-from pathlib import Path
+from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 import pluggy
 
 from siperb_core import hookspecs
+from siperb_core.additions import Command, HttpRoute
+from siperb_core.entries.contract import Refusal
+from siperb_core.entries.model import Device
+from siperb_core.plugin_finding import Unusable, check_core, distribution_of, import_plugin, mentions, sentence
 from siperb_core.routing import Explanation, Route, explain_emergency
 from siperb_core.routing import explain as explain_by_weight
+from siperb_core.sdp import SdpError
+from siperb_core.sdp.codecs import learn_codecs
 
 if TYPE_CHECKING:
+    from siperb_core.additions import ControlMethod
+    from siperb_core.calls.policy import MediaPolicy
     from siperb_core.entries.contract import ConnectionType
+    from siperb_core.entries.decisions import CallAttempt, CallGate
+    from siperb_core.entries.model import Entry
     from siperb_core.events import CallEvent, RegistrationEvent
     from siperb_core.media.contract import TranscoderType
-    from siperb_core.services import Service
+    from siperb_core.media.engine import MediaEngine, MediaSettings
+    from siperb_core.services import GatewayView, Service
+    from siperb_core.store.contract import LocationStore
     from siperb_core.transport.contract import TransportType
 
 GROUP = "siperb.plugins"
@@ -47,7 +56,7 @@ SECRET = ("siperb_device_secret",)
 _Call = tuple[str, Callable[..., Any], tuple[str, ...]]
 """Plugin, function, names of the arguments it takes."""
 
-GATHERED = ("siperb_connection_types", "siperb_transports", "siperb_transcoders")
+GATHERED = ("siperb_connection_types", "siperb_transports", "siperb_codecs", "siperb_transcoders")
 """Hooks that are called once, when a plugin is loaded."""
 
 
@@ -68,10 +77,6 @@ class PluginInfo:
         return any(what.startswith("transcoder ") for what in self.provides)
 
 
-class _Unusable(Exception):
-    """A plugin is to be set aside; the message is the reason."""
-
-
 class Plugins:
     """The loaded plugins, as the core sees them."""
 
@@ -79,6 +84,7 @@ class Plugins:
         self._clock = clock
         self._calls: dict[str, tuple[_Call, ...]] = {}  # of each hook, in order; filled when it is first called
         self._faults: dict[str, deque[float]] = {}
+        self._own = {CORE}
         self._trace = os.environ.get(TRACE) == "1"
         self.packages: dict[str, str] = {}
         """Which plugin a top-level package belongs to."""
@@ -102,18 +108,23 @@ class Plugins:
         """
         try:
             self._add(name, plugin)
-        except _Unusable as error:
+        except Unusable as error:
             raise ValueError(str(error)) from error.__cause__
 
+    def add_own(self, name: str, plugin: object) -> None:
+        """Add an object of the gateway's own that is a plugin, too; it is never switched off."""
+        self._own.add(name)
+        self.register(name, plugin)
+
     def _add(self, name: str, plugin: object) -> tuple[str, ...]:
-        """Register, and take over what the plugin gives once; raises _Unusable after taking everything back."""
+        """Register, and take over what the plugin gives once; raises Unusable after taking everything back."""
         self._calls.clear()
         try:
             self._pm.register(plugin, name)
         except (pluggy.PluginValidationError, ValueError) as error:
             if self._pm.get_plugin(name) is plugin:  # pluggy leaves it half registered
                 self._unregister(plugin)
-            raise _Unusable(_sentence(error)) from error
+            raise Unusable(sentence(error)) from error
         try:
             self._check_hooks(name, plugin)
             self._order[name] = len(self._order)
@@ -121,6 +132,7 @@ class Plugins:
             kinds = self._gather(name, "siperb_connection_types")
             transports = self._gather(name, "siperb_transports")
             transcoders = self._gather(name, "siperb_transcoders")
+            codecs = self._gather(name, "siperb_codecs")
             _no_clash("connection type", [kind.kind for kind in kinds], self.connection_types)
             _no_clash("transport", [transport.name for transport in transports], self.transports)
             _no_clash("transcoder", [item.name for item in transcoders], {item.name: item for item in self.transcoders})
@@ -128,19 +140,25 @@ class Plugins:
                 _check_pairs(item)
             for kind in kinds:
                 if not attrs.has(kind.config_class):
-                    raise _Unusable(f"config_class of connection type {kind.kind} is not an attrs class")
-        except _Unusable:
+                    raise Unusable(f"config_class of connection type {kind.kind} is not an attrs class")
+        except Unusable:
             self._unregister(plugin)
             raise
         except AttributeError as error:
             self._unregister(plugin)
-            raise _Unusable(f"gives an object that lacks what the contract asks for: {error}") from error
+            raise Unusable(f"gives an object that lacks what the contract asks for: {error}") from error
+        try:
+            learn_codecs(codecs)
+        except (TypeError, ValueError) as error:
+            self._unregister(plugin)
+            raise Unusable(str(error)) from error
         self.connection_types.update((kind.kind, kind) for kind in kinds)
         self.transports.update((transport.name, transport) for transport in transports)
         self.transcoders.extend(transcoders)
         provides = [f"connection type {kind.kind}" for kind in kinds]
         provides += [f"transport {transport.name}" for transport in transports]
         provides += [f"transcoder {item.name}" for item in transcoders]
+        provides += [f"codec {codec.name}" for codec in codecs]
         provides += sorted(
             f"hook {caller.name}" for caller in self._pm.get_hookcallers(plugin) or () if caller.name not in GATHERED
         )
@@ -156,11 +174,11 @@ class Plugins:
                 if impl.plugin_name != name:
                     continue
                 if not caller.has_spec():
-                    raise _Unusable(f"there is no hook {caller.name}")
+                    raise Unusable(f"there is no hook {caller.name}")
                 if impl.hookwrapper or impl.wrapper:
-                    raise _Unusable(f"{caller.name} is a wrapper, which this gateway does not call")
+                    raise Unusable(f"{caller.name} is a wrapper, which this gateway does not call")
                 if inspect.iscoroutinefunction(impl.function):
-                    raise _Unusable(f"{caller.name} is async; hooks are synchronous and return things that are async")
+                    raise Unusable(f"{caller.name} is async; hooks are synchronous and return things that are async")
 
     def _gather(self, name: str, hook: str) -> list[Any]:
         """What one plugin returns from a hook that is called once."""
@@ -169,7 +187,7 @@ class Plugins:
                 try:
                     return list(impl.function())
                 except Exception as error:
-                    raise _Unusable(f"{hook} raised {_sentence(error)}") from error
+                    raise Unusable(f"{hook} raised {sentence(error)}") from error
         return []
 
     def _implementations(self, hook: str) -> Iterator[Any]:
@@ -189,17 +207,37 @@ class Plugins:
     def _each(self, hook: str, **arguments: object) -> Iterator[tuple[str, Any]]:
         """Call every implementation, one by one; one that raises is logged, counted and passed over."""
         for plugin, function, names in self._calls_of(hook):
-            try:
-                result = function(*[arguments[name] for name in names])
-            except Exception as error:
-                _log().exception("plugin.failed", plugin=plugin, hook=hook)
-                self.fault(plugin, f"{_sentence(error)} in {hook}")
-                if self._trace:
-                    _print_call(hook, names, arguments, plugin, f"raised {_sentence(error)}")
-                continue
+            yield from self._asked(hook, plugin, function, names, arguments)
+
+    def _asked(
+        self, hook: str, plugin: str, function: Callable[..., Any], names: tuple[str, ...], arguments: dict[str, Any]
+    ) -> Iterator[tuple[str, Any]]:
+        """One implementation's answer; nothing where it raised."""
+        if "gateway" in arguments:  # each plugin sees its own table
+            arguments = {**arguments, "gateway": arguments["gateway"](plugin)}
+        try:
+            result = function(*[arguments[name] for name in names])
+        except SdpError:
+            raise  # a verdict on the other side's SDP, which a call is answered with
+        except Exception as error:
+            _log().exception("plugin.failed", plugin=plugin, hook=hook)
+            self.fault(plugin, f"{sentence(error)} in {hook}")
             if self._trace:
-                _print_call(hook, names, arguments, plugin, "(a secret)" if hook in SECRET and result else repr(result))
-            yield plugin, result
+                _print_call(hook, names, arguments, plugin, f"raised {sentence(error)}")
+            return
+        if self._trace:
+            _print_call(hook, names, arguments, plugin, "(a secret)" if hook in SECRET and result else repr(result))
+        yield plugin, result
+
+    def _given(self, hook: str, **arguments: object) -> list[tuple[str, Any]]:
+        """The things all implementations of a hook return in lists, each with its plugin's name."""
+        found: list[tuple[str, Any]] = []
+        for plugin, result in self._each(hook, **arguments):
+            if isinstance(result, list | tuple):
+                found += [(plugin, thing) for thing in result]
+            elif result is not None:
+                self._misfit(plugin, hook, result)
+        return found
 
     def fault(self, plugin: str, what: str) -> None:
         """A plugin has done wrong: counted, and after `MOST_FAULTS` in a short time its hooks are not called any more.
@@ -210,7 +248,7 @@ class Plugins:
         times = self._faults.setdefault(plugin, deque(maxlen=MOST_FAULTS))
         now = self._clock()
         times.append(now)
-        if len(times) < MOST_FAULTS or now - times[0] > FAULT_SECONDS or plugin == CORE:
+        if len(times) < MOST_FAULTS or now - times[0] > FAULT_SECONDS or plugin in self._own:
             return
         loaded = self._pm.get_plugin(plugin)
         if loaded is None:
@@ -226,13 +264,92 @@ class Plugins:
 
     def services(self) -> list[tuple[str, Service]]:
         """The services of all plugins, each with its plugin's name."""
-        found: list[tuple[str, Service]] = []
-        for name, result in self._each("siperb_services"):
-            if isinstance(result, list | tuple):
-                found += [(name, service) for service in result]
-            elif result is not None:
-                self._misfit(name, "siperb_services", result)
+        return self._given("siperb_services")
+
+    def gates(self) -> list[tuple[str, CallGate]]:
+        """The call gates of all plugins, each with its plugin's name."""
+        found: list[tuple[str, CallGate]] = []
+        for plugin, gate in self._given("siperb_call_gates"):
+            if all(hasattr(gate, name) for name in ("name", "seconds", "admits_when_failing", "concerns", "admit")):
+                found.append((plugin, gate))
+            else:
+                self._misfit(plugin, "siperb_call_gates", gate)
         return found
+
+    def commands(self) -> list[Command]:
+        """The commands of all plugins, each name once."""
+        found: dict[str, Command] = {}
+        for plugin, command in self._given("siperb_commands"):
+            if isinstance(command, Command) and command.name not in found:
+                found[command.name] = command
+            else:
+                self._misfit(plugin, "siperb_commands", command)
+        return list(found.values())
+
+    def http_routes(self, view: Callable[[str], GatewayView]) -> list[HttpRoute]:
+        """The HTTP routes of all plugins, each path once. `view` is the gateway as a plugin of that name sees it."""
+        found: dict[str, HttpRoute] = {}
+        for plugin, route in self._given("siperb_http_routes", gateway=view):
+            if isinstance(route, HttpRoute) and route.path.startswith("/") and route.path not in found:
+                found[route.path] = route
+            else:
+                self._misfit(plugin, "siperb_http_routes", route)
+        return list(found.values())
+
+    def control_methods(self, view: Callable[[str], GatewayView]) -> dict[str, ControlMethod]:
+        """The methods of the control socket by name: the gateway's own as they are, a plugin's behind its name."""
+        found: dict[str, ControlMethod] = {}
+        for plugin, result in self._each("siperb_control_methods", gateway=view):
+            if not isinstance(result, Mapping) or not all(callable(method) for method in result.values()):
+                self._misfit(plugin, "siperb_control_methods", result)
+                continue
+            prefix = "" if plugin in self._own else f"{plugin}."
+            found |= {f"{prefix}{name}": method for name, method in result.items()}
+        return found
+
+    def media_engine(self, settings: MediaSettings) -> MediaEngine:
+        """What carries the packets of all calls. Raises LookupError where no plugin gives anything."""
+        for plugin, result in self._each("siperb_media_engine", settings=settings):
+            if all(hasattr(result, name) for name in ("open", "fingerprint", "__aenter__", "__aexit__")):
+                engine: MediaEngine = result
+                return engine
+            if result is not None:
+                self._misfit(plugin, "siperb_media_engine", result)
+        raise LookupError("no plugin gives a media engine")
+
+    def location_store(self, own: LocationStore) -> LocationStore:
+        """Where bindings are kept."""
+        for plugin, result in self._each("siperb_location_store", own=own):
+            if all(hasattr(result, name) for name in ("put_binding", "delete_binding", "load_bindings")):
+                store: LocationStore = result
+                return store
+            if result is not None:
+                self._misfit(plugin, "siperb_location_store", result)
+        return own
+
+    def ring(self, call: CallAttempt) -> Sequence[Device] | Refusal:
+        """The softphones that are to ring for a call: what each plugin has left of them."""
+        devices: Sequence[Device] = ()
+        for plugin, function, names in self._calls_of("siperb_ring"):
+            for _, result in self._asked("siperb_ring", plugin, function, names, {"call": call, "devices": devices}):
+                if isinstance(result, Refusal):
+                    return result
+                if isinstance(result, list | tuple) and all(isinstance(device, Device) for device in result):
+                    devices = result
+                elif result is not None:
+                    self._misfit(plugin, "siperb_ring", result)
+        return devices
+
+    def media_policy(self, entry: Entry, transport: str, peer_offer: bytes) -> MediaPolicy | None:
+        """What is done with the media of a call. Raises what the plugin that answers raises on purpose: `SdpError`."""
+        arguments = {"entry": entry, "transport": transport, "peer_offer": peer_offer}
+        for plugin, result in self._each("siperb_media_policy", **arguments):
+            if hasattr(result, "passthrough"):
+                policy: MediaPolicy = result
+                return policy
+            if result is not None:
+                self._misfit(plugin, "siperb_media_policy", result)
+        return None
 
     def route(
         self, routes: Sequence[Route], number: str, user: str, method: str, *, emergency: Container[str] = ()
@@ -263,6 +380,21 @@ class Plugins:
         for _ in self._each("siperb_call_event", event=event):
             pass
 
+    def call_record(self, record: Mapping[str, Any]) -> None:
+        """Tell every plugin of a call that is over."""
+        for _ in self._each("siperb_call_record", record=record):
+            pass
+
+    def diagnostics(self, connection: str) -> dict[str, Any]:
+        """What plugins know of a connection, by plugin."""
+        found: dict[str, Any] = {}
+        for plugin, result in self._each("siperb_diagnostics", connection=connection):
+            if isinstance(result, Mapping):
+                found[plugin] = dict(result)
+            elif result is not None:
+                self._misfit(plugin, "siperb_diagnostics", result)
+        return found
+
     def registration_event(self, event: RegistrationEvent) -> None:
         """Tell every plugin of a change of a softphone's binding."""
         for _ in self._each("siperb_registration_event", event=event):
@@ -274,13 +406,13 @@ class Plugins:
 
 
 def _check_pairs(transcoder: TranscoderType) -> None:
-    """Raises _Unusable where a transcoder cannot say what it bridges: that is asked for in every call."""
+    """Raises Unusable where a transcoder cannot say what it bridges: that is asked for in every call."""
     try:
         for source, target in transcoder.pairs():
             if not isinstance(source, str) or not isinstance(target, str):
                 raise TypeError(f"{source!r} to {target!r} are no names of codecs")
     except Exception as error:
-        raise _Unusable(f"pairs() of transcoder {transcoder.name}: {_sentence(error)}") from error
+        raise Unusable(f"pairs() of transcoder {transcoder.name}: {sentence(error)}") from error
 
 
 def _can_be_followed(explanation: Explanation) -> bool:
@@ -311,21 +443,21 @@ def load_plugins(
     plugins = Plugins()
     off = set(disable)
     for name, plugin in (own or {}).items():
-        plugins.register(name, plugin)
+        plugins.add_own(name, plugin)
     seen: set[str] = set()
-    for point in sorted(found(), key=lambda point: (point.name != CORE, point.name, _distribution(point)[0])):
-        distribution, version = _distribution(point)
+    for point in sorted(found(), key=lambda point: (point.name != CORE, point.name, distribution_of(point)[0])):
+        distribution, version = distribution_of(point)
         if point.name != CORE and not off.isdisjoint({point.name, distribution}):
             plugins.infos.append(PluginInfo(point.name, distribution, version, "disabled", "named in plugins.disable"))
             continue
-        if only is not None and not _mentions(point, only):
+        if only is not None and not mentions(point, only):
             continue
         try:
             if point.name in seen:
-                raise _Unusable(f"another plugin is called {point.name}")
-            _check_core(point)
-            provides = plugins._add(point.name, _import(point))
-        except _Unusable as error:
+                raise Unusable(f"another plugin is called {point.name}")
+            check_core(point)
+            provides = plugins._add(point.name, import_plugin(point))
+        except Unusable as error:
             if only is None:
                 _log().warning("plugin.set_aside", plugin=point.name, reason=str(error))
             plugins.infos.append(PluginInfo(point.name, distribution, version, "set_aside", str(error)))
@@ -344,51 +476,6 @@ def _log() -> Any:
     return structlog.get_logger("siperb.plugins")
 
 
-def _mentions(point: EntryPoint, hooks: Iterable[str]) -> bool:
-    """Whether a plugin may implement one of the hooks, by its text: a hook has to be an attribute of the entry
-    point's module.
-
-    True where that cannot be told, so that nothing is left out by mistake.
-    """
-    try:
-        spec = find_spec(point.module)
-        text = Path(spec.origin).read_text() if spec is not None and spec.origin is not None else "import *"
-    except (ImportError, ValueError, OSError):
-        return True
-    return bool(point.attr) or "import *" in text or any(hook in text for hook in hooks)
-
-
-def _import(point: EntryPoint) -> object:
-    try:
-        return point.load()
-    except (Exception, SystemExit) as error:
-        raise _Unusable(f"cannot be imported: {_sentence(error)}") from error
-
-
-def _check_core(point: EntryPoint) -> None:
-    """Raises _Unusable where the plugin's package asks for another version of the core (Requires-Dist, PEP 508)."""
-    if point.dist is None:
-        return
-    for text in point.dist.requires or ():
-        found = _CORE_NEEDED.match(text)
-        if found is None or not found[1]:
-            continue
-        from packaging.specifiers import InvalidSpecifier, SpecifierSet
-
-        have = version("siperb-core")
-        try:
-            fits = SpecifierSet(found[1]).contains(have, prereleases=True)
-        except InvalidSpecifier as error:
-            raise _Unusable(f"asks for a version of siperb-core that cannot be read: {found[1]}") from error
-        if not fits:
-            raise _Unusable(f"needs siperb-core{found[1]}, this is {have}: install versions that fit each other")
-
-
-_CORE_NEEDED = re.compile(
-    r"\s*siperb[-_.]core(?![-_.\w])\s*(?:\[[^\]]*\])?\s*\(?([^;)]*?)\s*\)?\s*(?:;|$)", re.IGNORECASE
-)
-
-
 def _print_call(hook: str, names: Sequence[str], arguments: Mapping[str, object], plugin: str, result: str) -> None:
     given = ", ".join(f"{name}={_clip(repr(arguments[name]))}" for name in names)
     print(f"hook {hook}({given}) {plugin}: {_clip(result)}", file=sys.stderr)
@@ -398,17 +485,7 @@ def _clip(text: str) -> str:
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 
-def _distribution(point: EntryPoint) -> tuple[str, str]:
-    dist = point.dist
-    return (dist.name, dist.version) if dist is not None else ("", "")
-
-
 def _no_clash(what: str, names: list[str], taken: Mapping[str, object]) -> None:
     for index, name in enumerate(names):
         if name in taken or name in names[:index]:
-            raise _Unusable(f"{what} {name} is taken by another plugin")
-
-
-def _sentence(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
+            raise Unusable(f"{what} {name} is taken by another plugin")

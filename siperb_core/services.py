@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
+
+if TYPE_CHECKING:
+    from siperb_core.additions import HttpRoute
 
 
 class GatewayView(Protocol):
@@ -20,6 +23,15 @@ class GatewayView(Protocol):
 
         Raises `siperb_core.control.ControlError`.
         """
+
+    def http_routes(self) -> Sequence[HttpRoute]:
+        """The routes of all plugins, for the service that serves HTTP."""
+
+    def raise_issue(self, issue_id: str, text: str, mend: str) -> None:
+        """Tell the administrator in plain words what is wrong and how to mend it, until `clear_issue`."""
+
+    def clear_issue(self, issue_id: str) -> None:
+        """Take the issue back; nothing happens where there is none."""
 
 
 class Service(Protocol):

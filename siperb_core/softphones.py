@@ -6,7 +6,7 @@ to the device go out on it, since the Contact a browser writes cannot be reached
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -22,18 +22,20 @@ from siperb_core.sip.digest import DigestServer
 from siperb_core.sip.gruu import named_by, same_instance
 from siperb_core.sip.registrar import Binding, BindingChange, Registrar
 from siperb_core.sip.transaction import ServerTransaction
-from siperb_core.store import Store
+from siperb_core.store.contract import LocationStore
 
 log = structlog.get_logger()
 
 WEBSOCKET = frozenset({"ws", "wss"})
+RETURN_SECONDS = 60.0
+"""After the start softphones are expected back for so long."""
 
 
 class SoftphoneHost(Protocol):
     """What softphones need of the gateway around them."""
 
     signalling: Signalling
-    store: Store
+    locations: LocationStore
     guard: Guard
 
     @property
@@ -141,16 +143,22 @@ class Softphones:
             done = then if change is last else None
             failed = None if done is None else partial(_go_on, done)
             if change.what == "removed":
-                host.store.delete_binding(binding.aor, key, then=done, failed=failed)
+                host.locations.delete_binding(binding.aor, key, then=done, failed=failed)
             else:
-                host.store.put_binding(
+                host.locations.put_binding(
                     binding.aor, key, _as_stored(binding), binding.expires_at, then=done, failed=failed
                 )
             device = host.device(binding.aor)
             user = device.user if device else ""
             if change.what != "refreshed":
                 log.info(f"registration.{change.what}", device=binding.aor, user=user)
-            host.registration_event(RegistrationEvent(change.what, host.now(), binding.aor, user, binding.contact))
+            flow = binding.flow
+            host.registration_event(
+                RegistrationEvent(
+                    change.what, host.now(), binding.aor, user, binding.contact, binding.expires_at, binding.user_agent,
+                    flow.transport if flow else "", "{}:{}".format(*flow.remote) if flow else "",
+                )
+            )  # fmt: skip
         if then is not None and last is None:
             then()
 
@@ -165,7 +173,7 @@ class Softphones:
 
     def restore(self) -> None:
         """Know the bindings of before a restart; their flows are gone, and each phone that is back replaces its own."""
-        stored = self._host.store.load_bindings(self._host.now())
+        stored = self._host.locations.load_bindings(self._host.now())
         self._registrar.restore(
             Binding(aor=item.aor, expires_at=item.expires, **{**item.data, "path": tuple(item.data["path"])})
             for item in stored
@@ -176,6 +184,16 @@ class Softphones:
     def bindings(self, device: str) -> list[Binding]:
         """Contacts of a device that can be reached now."""
         return [binding for binding in self._registrar.bindings(device) if binding.flow is not None]
+
+    def bindings_of(self, devices: Iterable[str]) -> list[Binding]:
+        """Contacts of all these devices that can be reached now."""
+        return [binding for device in devices for binding in self.bindings(device)]
+
+    def expected_back(self, devices: Sequence[str], started_at: float) -> bool:
+        """Whether none of these can be reached, but one was registered when the gateway went down, not long ago."""
+        if self._host.now() - started_at > RETURN_SECONDS or self.bindings_of(devices):
+            return False
+        return any(self._registrar.bindings(device) for device in devices)
 
     def instance_named(self, uri: str) -> tuple[Device | None, list[Binding]] | None:
         """The device whose GRUU this is, None where there is none, and the contact that the instance is reached at now

@@ -17,6 +17,7 @@ from siperb_core.entries.lifecycle import Entries
 from siperb_core.entries.model import GatewayConfig
 from siperb_core.entries.peer import PeerSettings
 from siperb_core.events import CallEvent
+from siperb_core.hookspecs import hookimpl
 from siperb_core.plugins import Plugins
 from siperb_core.sip import Message
 from siperb_core.targets import Targets
@@ -133,6 +134,11 @@ class Watch:
             where = "ahead of" if off > 0 else "behind"
             text = f"the clock of {host} is {abs(off):.0f} s {where} that of this machine"
             self._issues.raise_issue("", issue, text, "let both follow NTP: timedatectl shows it", self._host.now())
+
+    @hookimpl
+    def siperb_call_event(self, event: CallEvent) -> None:
+        """As `call_event`."""
+        self.call_event(event)
 
     def call_event(self, event: CallEvent) -> None:
         """A call came a step further: one that is refused for its codecs is an issue until one is answered."""

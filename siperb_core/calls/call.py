@@ -61,6 +61,8 @@ class Call:
         self.dialogs: dict[str, Dialog] = {}  # by the callee's tag
         self.usages = Usages()
         self.over = False
+        self.internal = False
+        """A softphone calls softphones: all but what is shown of the call is as if a PBX had called."""
         self._answered: Dialog | None = None
         self._branch_of: dict[str, str] = {}  # callee's tag -> the media's branch
         self._negotiations: dict[str, Negotiation] = {}  # by the callee's tag
@@ -73,6 +75,7 @@ class Call:
         call = cls(host, token, data["method"], CallRecord.from_json(data["record"]), directory)
         call.usages = Usages.from_json(data["usages"])
         call.over = call.record.state == "ended"
+        call.internal = bool(data.get("internal"))
         stored = data["dialog"]
         dialog = Dialog(
             call_id=stored["call_id"],
@@ -91,8 +94,8 @@ class Call:
 
     @property
     def direction(self) -> Literal["outbound", "inbound"]:
-        """`outbound`: a softphone calls."""
-        return self.record.direction
+        """`outbound`: a softphone calls a PBX."""
+        return "inbound" if self.internal else self.record.direction
 
     @property
     def client_side(self) -> Side:
@@ -351,7 +354,8 @@ class Call:
         record = self.record
         event = CallEvent(
             what, self.host.now(), record.call_id, record.direction, record.connection, record.user, record.device,
-            record.caller, record.callee, record.cause,
+            record.caller, record.callee, record.cause, record.number, record.status, record.started, record.answered,
+            record.diagnosis,
         )  # fmt: skip
         log.info(f"call.{what}", call_id=record.call_id, connection=record.connection, cause=record.cause or None)
         self.host.announce(event)
@@ -366,6 +370,7 @@ class Call:
         dialog = self._answered
         return {
             "method": self.method,
+            "internal": self.internal,
             "bridged": self.media is not None and not self.over,
             "record": self.record.stored(),
             "usages": self.usages.as_json(),

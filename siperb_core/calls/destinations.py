@@ -12,9 +12,11 @@ import structlog
 from siperb_core.calls.call import CLIENT_BRANCH
 from siperb_core.calls.referral import refer_to_peer, refer_to_softphone
 from siperb_core.calls.setup import CallSetup
-from siperb_core.entries.contract import OutboundCall, OutboundLeg, Refusal
+from siperb_core.entries.contract import OutboundCall, OutboundLeg, Refusal, Target, WayOut
+from siperb_core.entries.decisions import AnswerWith, CallAttempt, DialNumber, RingUsers
 from siperb_core.entries.live import ConnectionFault, LoadedConnection
 from siperb_core.entries.model import Entry
+from siperb_core.entries.peer import escape_user
 from siperb_core.routing import fails_over
 from siperb_core.sip import Flow, Message, NameAddr, ParseError, Uri, identity, parse_uri
 from siperb_core.sip.dialog import Leg, carry_request
@@ -46,6 +48,8 @@ class ThroughConnections:
         self._flow: Flow | None = None
         self._contacts: deque[Uri] = deque()  # of redirections, still to be tried
         self._redirected: set[str] = set()
+        self._inside = False  # other softphones ring
+        self._redialled = False
 
     def start(self) -> None:
         """Dial through the next connection that can take the request."""
@@ -54,22 +58,77 @@ class ThroughConnections:
             loaded = self._candidates.popleft()
             entry = self._current = call.entry = loaded.entry
             call.record.connection = entry.name
-            outbound = self._outbound_leg(loaded)
-            if isinstance(outbound, OutboundLeg):
-                call.host.flows_to(outbound.target, partial(self._found, outbound))
+            refusal = self._go(self._way_out(loaded), loaded)
+            if refusal is None:
                 return
-            call.failed_without_branch(outbound.status, outbound.reason)
-            if not self._fails_over(outbound.status):
+            call.failed_without_branch(refusal.status, refusal.reason)
+            if not self._fails_over(refusal.status):
                 break
         if self._emergency:
             call.host.emergency_failed(call.record.number, call.record.user)
         call.finish()
+
+    def _go(self, way: WayOut, loaded: LoadedConnection) -> Refusal | None:
+        """Start the call on its way; None once that is done, a refusal where it cannot be."""
+        call = self._call
+        match way:
+            case OutboundLeg():
+                call.host.flows_to(way.target, partial(self._found, way))
+            case RingUsers():
+                return self._ring(way)
+            case DialNumber():
+                return self._dial_instead(way.number)
+            case AnswerWith():
+                flow = call.host.choices.answer(loaded.entry.name, way.endpoint)
+                if flow is None:
+                    return Refusal(503, "Too Many Calls Are Answered Here")
+                uri = f"sip:{escape_user(call.record.number)}@{call.host.domain}"
+                caller = call.request.from_.uri
+                self._found(OutboundLeg(Target(flow.remote[0], flow=flow), uri, caller, uri), Ways([lambda: flow]))
+            case Refusal():
+                return way
+        return None
+
+    def _ring(self, way: RingUsers) -> Refusal | None:
+        """Other softphones: from here on it is a call to them, through no PBX."""
+        call, record = self._call, self._call.record
+        bindings = call.host.choices.ring(
+            CallAttempt(
+                call_id=record.call_id, direction="inbound", method=call.method, number=record.number,
+                caller=record.caller, request=call.request, connection=record.connection, user=record.user,
+                device=record.device, users=way.users,
+            )
+        )  # fmt: skip
+        if isinstance(bindings, Refusal):
+            return bindings
+        if not bindings:
+            return Refusal(480, "Temporarily Unavailable")
+        self._candidates.clear()  # the answer of a person is the last word
+        call.internal, self._inside = True, True
+        ToSoftphones(call, None, bindings, connection=record.connection, caller=way).start()
+        return None
+
+    def _dial_instead(self, number: str) -> Refusal | None:
+        """Route anew, once: two connections could send a call back and forth for ever."""
+        call = self._call
+        if self._redialled:
+            return Refusal(482, "Loop Detected")
+        self._redialled = True
+        found = call.host.choices.connections(number, call.record.user, call.method)
+        if not found:
+            return Refusal(404, "No Connection Takes This Number")
+        call.record.number = number
+        self._candidates = deque(found)
+        self.start()
+        return None
 
     def next_after(self, response: Message, *, reached: bool) -> bool:
         """The connection's next destination, or the next connection.
 
         The latter is opt-in, and for failures of the connection, not for the answer of a person.
         """
+        if self._inside:
+            return False
         if response.status < 600 and self._follow(response):
             return True
         if not reached or response.status == 503:
@@ -132,7 +191,7 @@ class ThroughConnections:
             return status < 600  # any way that is left is better than none
         return self._current is not None and self._current.failover and fails_over(status)
 
-    def _outbound_leg(self, loaded: LoadedConnection) -> OutboundLeg | Refusal:
+    def _way_out(self, loaded: LoadedConnection) -> WayOut:
         call = self._call
         number = loaded.entry.route.dials(call.record.number)
         asked = OutboundCall(number, call.method, call.record.user, call.record.device, call.request)
@@ -209,10 +268,20 @@ class ToSoftphones:
     Without entry it is a softphone's request for another: no PBX has a part in it, and no media are bridged.
     """
 
-    def __init__(self, call: CallSetup, entry: Entry | None, bindings: Sequence[Binding]) -> None:
+    def __init__(
+        self,
+        call: CallSetup,
+        entry: Entry | None,
+        bindings: Sequence[Binding],
+        *,
+        connection: str = "",
+        caller: RingUsers | None = None,
+    ) -> None:
+        """`connection` is to be shown where there is no entry, `caller` who is to be seen calling."""
         call.entry = entry
-        call.record.connection = "" if entry is None else entry.name
+        call.record.connection = connection if entry is None else entry.name
         self._call = call
+        self._caller = caller
         self._trusted = entry is not None and entry.trusted
         self._reachable = [(binding, binding.flow) for binding in bindings if binding.flow is not None]
 
@@ -249,8 +318,11 @@ class ToSoftphones:
     def _leg(self, binding: Binding, flow: Flow) -> Leg:
         call = self._call
         caller, domain = call.request.from_, call.host.domain
+        display, user = caller.display, caller.parsed_uri.user or "anonymous"
+        if self._caller is not None:
+            display, user = self._caller.display or display, escape_user(self._caller.caller) or user
         return Leg(
-            local=NameAddr(caller.display, f"sip:{caller.parsed_uri.user or 'anonymous'}@{domain}", ()),
+            local=NameAddr(display, f"sip:{user}@{domain}", ()),
             remote=NameAddr("", f"sip:{binding.aor}@{domain}", ()),
             contact=call.host.contact(call.token, flow),
             target=binding.contact,

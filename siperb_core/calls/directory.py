@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
@@ -15,6 +15,8 @@ from siperb_core.calls.destinations import ThroughConnections, ToSoftphones
 from siperb_core.calls.host import CallHost
 from siperb_core.calls.record import CallRecord
 from siperb_core.calls.setup import CallSetup
+from siperb_core.entries.contract import Refusal
+from siperb_core.entries.decisions import CallAttempt
 from siperb_core.entries.live import LoadedConnection
 from siperb_core.entries.model import Entry
 from siperb_core.sip import Message, ParseError, parse_uri
@@ -51,25 +53,52 @@ class Calls:
         if self._refused(transaction):
             return
         call = self._new(transaction, "outbound", user, device)
+        call.record.connection = candidates[0].entry.name
         call.announce("started")
-        _start(call, ThroughConnections(call, candidates, emergency=emergency))
+        destinations = ThroughConnections(call, candidates, emergency=emergency)
+        if emergency:
+            _start(call, lambda: destinations)
+        else:
+            self._admit(call, lambda: destinations)
 
     def inbound(
         self,
         transaction: ServerTransaction,
         entry: Entry | None,
-        bindings: Sequence[Binding],
+        bindings: Callable[[], Sequence[Binding]],
         user: str,
         *,
         device: str = "",
+        rings: Sequence[str] = (),
     ) -> None:
-        """A request of a PBX, and the softphones that are to ring; of a softphone (`device`), then without entry."""
+        """A request of a PBX, and where the softphones that are to ring (`rings`) can be reached, once it is admitted;
+        of a softphone (`device`), then without entry.
+        """
         if self._refused(transaction):
             return
         call = self._new(transaction, "inbound", user, device)
-        destinations = ToSoftphones(call, entry, bindings)
+        call.record.connection = "" if entry is None else entry.name
         call.announce("started")
-        _start(call, destinations)
+        self._admit(call, lambda: ToSoftphones(call, entry, bindings()), rings)
+
+    def _admit(self, call: CallSetup, destinations: Callable[[], Destinations], rings: Sequence[str] = ()) -> None:
+        """Start a call once the gates have let it pass."""
+        record = call.record
+
+        def go_on(refusal: Refusal | None) -> None:
+            if call.over:
+                return  # the caller has not waited for it
+            if refusal is not None:
+                call.refuse(refusal.status, refusal.reason)
+                return
+            _start(call, destinations)
+
+        attempt = CallAttempt(
+            call_id=record.call_id, direction=record.direction, method=call.method, number=record.number,
+            caller=record.caller, request=call.request, connection=record.connection, user=record.user,
+            device=record.device, devices=tuple(rings),
+        )  # fmt: skip
+        self._host.choices.admit(attempt, go_on)
 
     def _new(self, transaction: ServerTransaction, direction: Any, user: str, device: str) -> CallSetup:
         call = CallSetup(self._host, transaction, direction, user=user, device=device, directory=self)
@@ -170,12 +199,12 @@ class Calls:
         return rows
 
 
-def _start(call: CallSetup, destinations: Destinations) -> None:
+def _start(call: CallSetup, destinations: Callable[[], Destinations]) -> None:
     """Send a new call's request on. What cannot be read in it, or a mistake of ours, ends the call: its media's ports
     are not to stay with a call that nobody knows of.
     """
     try:
-        call.start(destinations)
+        call.start(destinations())
     except ParseError as error:
         call.abandon(error.status, error.reason)
     except Exception:

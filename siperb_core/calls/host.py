@@ -6,22 +6,50 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from siperb_core.calls.media import CallMedia
     from siperb_core.calls.policy import MediaPolicy
     from siperb_core.calls.record import CallRecord
-    from siperb_core.entries.contract import Credentials, Target
+    from siperb_core.entries.contract import Credentials, Refusal, Target
+    from siperb_core.entries.decisions import CallAttempt, MediaEndpoint
+    from siperb_core.entries.live import LoadedConnection
     from siperb_core.entries.model import Entry
     from siperb_core.events import CallEvent
     from siperb_core.signalling import Signalling
     from siperb_core.sip import Flow
     from siperb_core.sip.dialog import Leg
+    from siperb_core.sip.registrar import Binding
     from siperb_core.targets import Ways
+
+
+class Choices(Protocol):
+    """What plugins have a say in while a call comes about (`siperb_core.choices`)."""
+
+    def admit(self, call: CallAttempt, then: Callable[[Refusal | None], None]) -> None:
+        """Ask the gates, and call `then` with a refusal or None: at once where none is concerned."""
+
+    def ring(self, call: CallAttempt) -> Sequence[Binding] | Refusal:
+        """Where the softphones that are to ring for a call can be reached now."""
+
+    def connections(self, number: str, user: str, method: str) -> list[LoadedConnection]:
+        """The connections that may take a softphone's call, in order."""
+
+    def answer(self, connection: str, endpoint: MediaEndpoint) -> Flow | None:
+        """The flow to a peer in this process that answers with this endpoint; None where there are too many."""
+
+    def media_policy(self, entry: Entry, transport: str, peer_offer: bytes) -> MediaPolicy:
+        """What is done with a call's media. Raises `SdpError` 488 where they cannot be secured as they should."""
 
 
 class CallHost(Protocol):
     """The gateway, as calls see it."""
 
     signalling: Signalling
+
+    @property
+    def choices(self) -> Choices:
+        """What plugins have a say in."""
 
     @property
     def domain(self) -> str:

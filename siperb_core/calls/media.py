@@ -13,8 +13,9 @@ from typing import Any, Literal
 
 import attrs
 
+from siperb_core.media.engine import EngineSession
 from siperb_core.media.messages import CONSENT_LOST, MediaEvent
-from siperb_core.media.pool import MediaSession, MediaUnavailableError
+from siperb_core.media.pool import MediaUnavailableError
 from siperb_core.media.ports import PortsExhaustedError
 from siperb_core.rtp.events import DIGITS, Digit
 from siperb_core.sdp import Bridge, LegIdentity, describe
@@ -44,7 +45,7 @@ _CAUSES = {
 class CallMedia:
     """The SDP of a bridged call, both ways."""
 
-    def __init__(self, bridge: Bridge, session: MediaSession, *, policy: str = "", dtmf: DtmfWay = "auto") -> None:
+    def __init__(self, bridge: Bridge, session: EngineSession, *, policy: str = "", dtmf: DtmfWay = "auto") -> None:
         self.bridge = bridge
         self.policy, self.dtmf = policy, dtmf
         self.session = session

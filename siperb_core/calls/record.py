@@ -29,6 +29,7 @@ class CallRecord:
     diagnosis: str = ""
     acknowledged: bool = False
     media: dict[str, Any] | None = None
+    status: int | None = None  # the final one of a call that was not answered
 
     @classmethod
     def of(

@@ -16,7 +16,6 @@ from siperb_core.calls.branch import Branch, Destinations
 from siperb_core.calls.call import Call, CallDirectory
 from siperb_core.calls.host import CallHost
 from siperb_core.calls.media import NO_MEDIA, Origin, is_sdp, passed_through
-from siperb_core.calls.policy import media_policy
 from siperb_core.calls.record import CallRecord
 from siperb_core.calls.usages import ACK_WITHIN, wants_no_subscription
 from siperb_core.entries.model import Entry
@@ -120,7 +119,7 @@ class CallSetup(Call):
             self._negotiations.clear()
         try:
             offer = self.request.body if self.direction == "inbound" else b""
-            policy = media_policy(self.entry, peer.transport, offer)
+            policy = self.host.choices.media_policy(self.entry, peer.transport, offer)
             if policy.passthrough:
                 self.record.media = passed_through(policy.why, self.request.body if is_sdp(self.request) else b"")
                 return True
@@ -226,7 +225,7 @@ class CallSetup(Call):
         self.usages.ack_by = self.host.now() + ACK_WITHIN
         if self.media is None:
             self.usages.refreshed(response, self.host.now())
-        if self.direction == "inbound":
+        if self.record.direction == "inbound":
             self.record.device = dialog.callee.device
         self.record.answer(self.host.now())
         self.announce("answered")
@@ -333,6 +332,7 @@ class CallSetup(Call):
         if not carried.to_tag:
             carried.set("To", f"{self.request.get('To')};tag={secrets.token_hex(5)}")
         self.host.signalling.respond(self.server, carried)
+        self.record.status = carried.status
         self._over(f"{carried.status} {carried.reason}")
 
     def on_cancel(self, transaction: ServerTransaction, cancel: Message) -> None:
@@ -449,6 +449,7 @@ class CallSetup(Call):
         if not self.server.final:
             response = response_to(self.request, status, reason, to_tag=secrets.token_hex(5), headers=headers)
             self.host.signalling.respond(self.server, response)
+            self.record.status = status
         self._over(f"{status} {reason}")
 
     def _refuse_sdp(self, error: SdpError) -> None:

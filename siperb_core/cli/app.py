@@ -36,9 +36,6 @@ for _what in ("connections", "registrations", "calls", "devices", "plugins", "is
     show.command(f"siperb_core.cli.show:{_what}", name=_what)
 app.command(show)
 
-app.command("siperb_core.cli.importing:import_", name="import")
-app.command("siperb_core.cli.new:new", name="new")
-
 plugins = App(name="plugins")
 
 
@@ -71,8 +68,29 @@ for _what in ("add", "remove", "link"):
 app.command(device)
 
 
+def _is_known(name: str) -> bool:
+    try:
+        return app[name] is not None
+    except KeyError:
+        return False
+
+
+def add_commands() -> None:
+    """Add the commands of plugins; one whose name the core has already is left out.
+
+    Every installed plugin that has commands is asked: which are disabled is known to a configuration file alone.
+    """
+    from siperb_core.plugins import load_plugins
+
+    for command in load_plugins(only=["siperb_commands"]).commands():
+        if not _is_known(command.name):
+            app.command(command.function, name=command.name, **({"help": command.help} if command.help else {}))
+
+
 def run(words: Sequence[str]) -> int:
     """Parse and run. Raises CommandError for a command line that cannot be understood."""
+    if not words or words[0].startswith("-") or not _is_known(words[0]):
+        add_commands()
     try:
         result = app(list(words), exit_on_error=False, print_error=False, result_action="return_value")
     except UnknownCommandError as error:

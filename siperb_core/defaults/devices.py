@@ -1,9 +1,10 @@
-"""The devices of the configuration file, as the last plugin that is asked for a softphone's password."""
+"""The devices of the configuration file: the last who are asked for a softphone's password, the first for who rings."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from siperb_core.entries.decisions import CallAttempt
 from siperb_core.entries.model import Device
 from siperb_core.hookspecs import hookimpl
 
@@ -24,3 +25,9 @@ class ConfiguredDevices:
         """The password of the device of that name, which is also its username."""
         device = self._devices.get(username)
         return None if device is None else device.password.reveal()
+
+    @hookimpl(tryfirst=True)
+    def siperb_ring(self, call: CallAttempt) -> Sequence[Device]:
+        """The devices of the users a call is for."""
+        users = call.users
+        return [device for device in self._devices.values() if "*" in users or device.user in users]

@@ -27,7 +27,8 @@ def load_transcoders(names: Iterable[str] | None) -> tuple[Pairs, list[str]]:
             continue
         try:
             manager = pluggy.PluginManager("siperb")
-            manager.register(entry_point.load(), entry_point.name)
+            found = entry_point.load()
+            manager.register(found() if isinstance(found, type) else found, entry_point.name)
             hook = getattr(manager.hook, "siperb_transcoders", None)
             for types in hook() if hook is not None else []:
                 for transcoder in types:

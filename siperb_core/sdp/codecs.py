@@ -33,6 +33,27 @@ _DYNAMIC: Final = (*range(96, 128), *range(35, 64))  # RFC 3551 section 6, and w
 _NO_AUDIO: Final = frozenset({"telephone-event", "cn", "red", "ulpfec", "flexfec-03", "rtx"})
 
 
+CODECS: Final = tuple(_KNOWN.values())
+"""The codecs this package knows by itself."""
+
+
+def learn_codecs(codecs: Iterable[Codec]) -> None:
+    """Know these codecs, too, in this process: all of them or, where it raises, none.
+
+    Raises TypeError for what is no codec, ValueError for a name that stands for another codec already, or is no name.
+    """
+    fresh: dict[str, Codec] = {}
+    for codec in codecs:
+        if not isinstance(codec, Codec):
+            raise TypeError(f"a {type(codec).__name__} is no codec")
+        if not _NAME.fullmatch(codec.name) or codec.name.lower() in _NO_AUDIO:
+            raise ValueError(f"{codec.name!r} is no name of a codec")
+        if (fresh.get(codec.name.lower()) or _KNOWN.get(codec.name.lower()) or codec) != codec:
+            raise ValueError(f"codec {codec.name} is known as another")
+        fresh[codec.name.lower()] = codec
+    _KNOWN.update(fresh)
+
+
 def codec_named(name: str) -> Codec:
     """The codec of that name as we write it; one we know nothing about is taken for mono at 8 kHz."""
     return _KNOWN.get(name.lower()) or Codec(name, 8000)

@@ -10,9 +10,10 @@ import attrs
 import trio
 
 from siperb_core.calls import CallMedia, Calls
-from siperb_core.calls.policy import MediaPolicy
+from siperb_core.calls.policy import MediaPolicy, media_policy
 from siperb_core.calls.record import CallRecord
 from siperb_core.entries.contract import Claim, Credentials, OutboundCall, OutboundLeg, Refusal, Source, Target
+from siperb_core.entries.decisions import CallAttempt, MediaEndpoint
 from siperb_core.entries.live import LoadedConnection
 from siperb_core.entries.model import Entry
 from siperb_core.events import CallEvent
@@ -89,6 +90,7 @@ class World:
         self.bindings: list[Binding] = []
         self.entry = Entry("office", "fake")
         self.events: list[CallEvent] = []
+        self.attempts: list[CallAttempt] = []
         self.saved: dict[str, Mapping[str, Any]] = {}
         self.records: list[CallRecord] = []
         self.failed_emergencies: list[tuple[str, str]] = []
@@ -147,7 +149,7 @@ class World:
                 device = request.from_.parsed_uri.user or ""
                 self.calls.outbound(transaction, self.candidates, user="alice", device=device)
             else:
-                self.calls.inbound(transaction, self.entry, self.bindings, "alice")
+                self.calls.inbound(transaction, self.entry, lambda: self.bindings, "alice")
         except ParseError as error:
             self.signalling.refuse(transaction, error.status, error.reason)
 
@@ -159,6 +161,29 @@ class World:
 
     def on_flow_closed(self, flow: Flow, reason: str) -> None:
         """The transactions on it have failed already; there is nothing else here that a flow carries."""
+
+    # Choices
+
+    @property
+    def choices(self) -> World:
+        return self
+
+    def admit(self, call: CallAttempt, then: Callable[[Refusal | None], None]) -> None:
+        self.attempts.append(call)
+        then(None)
+
+    def ring(self, call: CallAttempt) -> list[Binding] | Refusal:
+        self.attempts.append(call)
+        return self.bindings
+
+    def connections(self, number: str, user: str, method: str) -> list[LoadedConnection]:
+        return [item for item in self.candidates if item.entry.name == number]
+
+    def answer(self, connection: str, endpoint: MediaEndpoint) -> Flow | None:
+        return None
+
+    def media_policy(self, entry: Entry, transport: str, peer_offer: bytes) -> MediaPolicy:
+        return media_policy(entry, transport, peer_offer)
 
     # CallHost
 

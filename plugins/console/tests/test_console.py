@@ -10,8 +10,15 @@ import attrs
 import pytest
 import trio
 
-from siperb_console import ConsoleConfig, ConsoleConfigError, ConsoleService, app, siperb_services
-from siperb_core.control import ControlError
+from siperb_console import (
+    ConsoleConfig,
+    ConsoleConfigError,
+    ConsoleService,
+    app,
+    siperb_http_routes,
+    siperb_services,
+)
+from siperb_core import ControlError, HttpRequest, HttpResponse, HttpRoute
 
 DEVICE = {"SipUsername": "alice", "SipPassword": "x", "SipDomain": "sip.example.net", "RegistrationMode": "proxy"}
 
@@ -23,6 +30,10 @@ class FakeGateway:
         self.config = {"bind": "127.0.0.1:0"} | (config or {})
         self.answers = {name.replace("_", "."): answer for name, answer in answers.items()}
         self.asked: list[tuple[str, Any]] = []
+        self.routes: list[HttpRoute] = []
+
+    def http_routes(self) -> list[Any]:
+        return [*siperb_http_routes(), *self.routes]
 
     async def call(self, method: str, params: Any = None) -> Any:
         self.asked.append((method, params))
@@ -77,6 +88,22 @@ async def test_health_is_json() -> None:
         answer = await console.get("/healthz")
     assert answer.status == 200
     assert answer.json == {"status": "ok"}
+
+
+async def test_routes_of_plugins_are_served_and_take_no_page_of_the_consoles_own() -> None:
+    async def answer(request: HttpRequest) -> HttpResponse:
+        if request.parameters["name"] == "down":
+            raise ControlError("not now")
+        return HttpResponse(f"{request.method} {request.parameters['name']} {request.query['x']}", 201)
+
+    gateway = FakeGateway()
+    gateway.routes = [HttpRoute("/api/v1/{name}", answer), HttpRoute("/phone", answer)]
+    async with running(gateway) as console:
+        made = await console.get("/api/v1/thing?x=1")
+        assert (made.status, made.body) == (201, b"GET thing 1")
+        assert (await console.get("/api/v1/down")).status == 503
+        assert (await console.get("/api/v1/thing?x=1", method="POST")).status == 405
+        assert b"GET phone" not in (await console.get("/phone")).body
 
 
 async def test_the_first_page_leads_to_the_phone() -> None:

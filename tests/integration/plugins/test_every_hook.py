@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 
 from siperb_core import hookspecs
 from siperb_core.plugins import GROUP
+from siperb_core.service_view import ServiceView
 from siperb_core.testing.gateway import open_gateway, websocket_url
 from siperb_core.testing.pbx import PbxSettings, open_pbx
 from siperb_core.testing.softphone import open_softphone
@@ -87,6 +88,16 @@ GIVES = (
     "from siperb_core import hookimpl\nclass T:\n    name = 'bad'\n    {body}\n@hookimpl\ndef {hook}(): return [T()]\n"
 )
 
+GATE = """
+from siperb_core import hookimpl
+class Gate:
+    name, seconds, admits_when_failing = "bad", 0.5, True
+    def concerns(self, call): {concerns}
+    async def admit(self, call): {admit}
+@hookimpl
+def siperb_call_gates(): return [Gate()]
+"""
+
 CASES: dict[str, list[str]] = {
     "siperb_connection_types": [
         *hook("siperb_connection_types()", RAISES, "return 5", "return [5]", "return None", BLOCKS),
@@ -139,6 +150,33 @@ CASES: dict[str, list[str]] = {
         BLOCKS,
     ),
     "siperb_device_secret": hook("siperb_device_secret(username)", RAISES, "return 5", "return b'x'", BLOCKS),
+    "siperb_codecs": hook("siperb_codecs()", RAISES, "return 5", "return [5]", BLOCKS),
+    "siperb_control_methods": hook(
+        "siperb_control_methods(gateway)", RAISES, "return 5", "return {'reload': 5}", "return {5: print}", BLOCKS
+    ),
+    "siperb_http_routes": hook("siperb_http_routes(gateway)", RAISES, "return 5", "return [5]", BLOCKS),
+    "siperb_commands": hook("siperb_commands()", RAISES, "return 5", "return [5]", BLOCKS),
+    "siperb_media_engine": hook("siperb_media_engine(settings)", RAISES, BLOCKS, "return 5"),
+    "siperb_location_store": hook("siperb_location_store(own)", RAISES, BLOCKS, "return 5"),
+    "siperb_ring": hook("siperb_ring(call, devices)", RAISES, "return 5", "return ['x']", "return 'x'", BLOCKS),
+    "siperb_call_gates": [
+        *hook("siperb_call_gates()", RAISES, "return 5", "return [5]", "return None", BLOCKS),
+        *(
+            GATE.format(concerns=concerns, admit=admit)
+            for concerns, admit in (
+                ("1 / 0", "pass"),
+                ("return 5", "1 / 0"),
+                ("return True", "return 5"),
+                ("return True", "await __import__('trio').sleep_forever()"),
+                ("__import__('time').sleep(0.3)", "pass"),
+            )
+        ),
+    ],
+    "siperb_media_policy": hook(
+        "siperb_media_policy(entry, transport, peer_offer)", RAISES, "return 5", "return 'relay'", BLOCKS
+    ),
+    "siperb_call_record": hook("siperb_call_record(record)", RAISES, "return 5", BLOCKS),
+    "siperb_diagnostics": hook("siperb_diagnostics(connection)", RAISES, "return 5", "return {5: print}", BLOCKS),
     "siperb_registration_event": hook("siperb_registration_event(event)", RAISES, "return 5", BLOCKS),
     "siperb_call_event": hook("siperb_call_event(event)", RAISES, "return 5", BLOCKS),
 }
@@ -191,4 +229,7 @@ async def test_calls_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hook
                 assert {row["name"]: row["state"] for row in rows}["good"] == "loaded"
                 for what in ("plugins", "issues", "calls", "registrations"):
                     await gateway.operations.call(f"show.{what}")
+                await gateway.operations.call("diagnostics", {"name": "good"})
+                gateway.plugins.http_routes(lambda plugin: ServiceView(gateway, plugin))
+                gateway.plugins.commands()
                 await gateway.operations.call("reload")

@@ -12,16 +12,16 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from siperb_core.control import ControlError
+from siperb_core import ControlError, HttpRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from starlette.requests import Request
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from siperb_console.config import ConsoleConfig
-    from siperb_core.services import GatewayView
+    from siperb_core import GatewayView, HttpRoute
 
 STATIC = Path(__file__).parent / "static"
 BUNDLE = STATIC / "phone.bundle.js"
@@ -75,7 +75,7 @@ class SecurityHeaders:
 
 
 class ConsoleApp:
-    """The routes. `healthz`, the phone's page and settings, provisioning, and static files."""
+    """The routes: the phone's page and settings, provisioning, static files, and those of plugins."""
 
     def __init__(self, config: ConsoleConfig, gateway: GatewayView) -> None:
         self._config = config
@@ -88,9 +88,12 @@ class ConsoleApp:
             Route("/phone", self._phone),
             Route("/phone/settings.json", self._settings),
             Route("/provision/{token}", self._provision),
-            Route("/healthz", self._healthz),
             Route("/static/{name}", self._static),
         ]
+        taken = {route.path for route in routes}
+        for route in self._gateway.http_routes():
+            if route.path not in taken:
+                routes.append(Route(route.path, self._of_plugin(route), methods=list(route.methods)))
         return SecurityHeaders(Starlette(routes=routes))
 
     async def _index(self, request: Request) -> Response:
@@ -107,8 +110,26 @@ class ConsoleApp:
             return PlainTextResponse("Not Found", 404)
         return static_file(found[0], request)
 
-    async def _healthz(self, request: Request) -> Response:
-        return JSONResponse({"status": "ok"}, headers={"cache-control": "no-store"})
+    def _of_plugin(self, route: HttpRoute) -> Callable[[Request], Awaitable[Response]]:
+        """A plugin's route as starlette has it."""
+
+        async def answer(request: Request) -> Response:
+            try:
+                found = await route.answer(
+                    HttpRequest(
+                        method=request.method,
+                        path=request.url.path,
+                        parameters=dict(request.path_params),
+                        query=dict(request.query_params),
+                        headers=dict(request.headers),
+                        body=await request.body(),
+                    )
+                )
+            except ControlError as error:
+                return JSONResponse({"error": str(error)}, 503, headers={"cache-control": "no-store"})
+            return Response(found.body, found.status, dict(found.headers), found.content_type)
+
+        return answer
 
     async def _settings(self, request: Request) -> Response:
         """What the phone needs to know before anybody signs in: no device, no password."""

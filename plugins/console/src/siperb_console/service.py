@@ -14,11 +14,11 @@ from siperb_console.app import ConsoleApp
 from siperb_console.config import TABLE, ConsoleConfig
 
 if TYPE_CHECKING:
-    from siperb_core.services import GatewayView
+    from siperb_core import GatewayView
 
 
 class ConsoleService:
-    """A `siperb_core.services.Service`: HTTP on `[plugins.console] bind`."""
+    """A `siperb_core.Service`: HTTP on `[plugins.console] bind`."""
 
     name = "console"
 

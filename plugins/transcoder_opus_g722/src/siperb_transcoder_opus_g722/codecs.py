@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from array import array
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import Protocol, cast
 
-from siperb_core.rtp import g711
+from siperb_core import g711
 
 from . import libraries
 from .g722 import PyavDecoder, PyavEncoder, SpandspDecoder, SpandspEncoder
 from .opus import BITRATE, OpusDecoder, OpusEncoder
-
-if TYPE_CHECKING:
-    from siperb_core.rtp.g711 import Law
 
 NAMES = ("opus", "G722", "PCMA", "PCMU")
 LONGEST_G711 = 960  # octets: 120 ms, the longest packet Opus has
@@ -50,7 +47,7 @@ class _PlainDecoder(Protocol):
 class G711Decoder:
     """PCMA or PCMU to samples at 8 kHz."""
 
-    def __init__(self, law: Law) -> None:
+    def __init__(self, law: g711.Law) -> None:
         self._law = law
 
     def decode(self, payload: bytes) -> bytes:
@@ -65,7 +62,7 @@ class G711Decoder:
 class G711Encoder:
     """Samples at 8 kHz to PCMA or PCMU."""
 
-    def __init__(self, law: Law) -> None:
+    def __init__(self, law: g711.Law) -> None:
         self._law = law
 
     def encode(self, pcm: bytes) -> bytes:
@@ -108,7 +105,7 @@ def decoder(name: str, rate: int, *, ptime: int = 20) -> Decoder:
     if name == "G722":
         plain = SpandspDecoder(rate) if libraries.spandsp() else PyavDecoder(rate)
     else:
-        plain = G711Decoder(cast("Law", name))
+        plain = G711Decoder(cast("g711.Law", name))
     return Repeating(plain, bytes(rate * ptime // 1000 * 2))
 
 
@@ -119,7 +116,7 @@ def encoder(name: str, rate: int, *, bitrate: int = BITRATE) -> Encoder:
         return OpusEncoder(rate, bitrate=bitrate)
     if name == "G722":
         return SpandspEncoder(rate) if libraries.spandsp() else PyavEncoder(rate)
-    return G711Encoder(cast("Law", name))
+    return G711Encoder(cast("g711.Law", name))
 
 
 def _check(name: str, rate: int) -> None:

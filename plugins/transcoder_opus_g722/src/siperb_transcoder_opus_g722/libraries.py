@@ -86,3 +86,11 @@ def opus() -> Any:
 def spandsp() -> Any:
     """libspandsp, or None: then PyAV does G.722, at about three times the price."""
     return _first(iter(("libspandsp.so.2", "libspandsp.so.3")))
+
+
+def library_names() -> dict[str, str]:
+    """What is used for each codec, for diagnostics. Raises LibraryMissing."""
+    return {
+        "opus": ffi.string(opus().opus_get_version_string()).decode("ascii", "replace"),
+        "G722": "libspandsp" if spandsp() is not None else "PyAV: install libspandsp2, it takes a third of the time",
+    }

@@ -12,16 +12,14 @@ from itertools import permutations
 from operator import mul
 from typing import TYPE_CHECKING, Final, cast
 
-from siperb_core.rtp import g711
+from siperb_core import g711
 
 from . import libraries
 from .codecs import LONGEST_G711, NAMES, decoder, encoder
 from .opus import BITRATE, OpusDecoder, OpusEncoder
 
 if TYPE_CHECKING:
-    from siperb_core.media.contract import Transcoder
-    from siperb_core.rtp.g711 import Law
-    from siperb_core.sdp.plan import Codec
+    from siperb_core import Codec, Transcoder
 
 _G711: Final = ("PCMA", "PCMU")
 _LOWEST_BITRATE = 6_000  # RFC 7587 section 6.1, maxaveragebitrate
@@ -29,7 +27,7 @@ _MAXAVERAGEBITRATE = re.compile(r"(?:^|;)\s*maxaveragebitrate\s*=\s*(\d{1,6})\s*
 
 
 class PcmTranscoder:
-    """Decodes and encodes again. Meets `siperb_core.media.contract.Transcoder`."""
+    """Decodes and encodes again. Meets `siperb_core.Transcoder`."""
 
     def __init__(self, source: Codec, target: Codec, *, ptime: int) -> None:
         rate = 8000 if source.name in _G711 or target.name in _G711 else 16000
@@ -70,7 +68,7 @@ class PcmTranscoder:
 class G711Transcoder:
     """PCMA to PCMU or back: octet by octet, without state but for what was heard last."""
 
-    def __init__(self, source: Law, target: Law, *, ptime: int) -> None:
+    def __init__(self, source: g711.Law, target: g711.Law, *, ptime: int) -> None:
         self._source, self._target = source, target
         self._decoder = decoder(source, 8000, ptime=ptime)
         self._last = bytes([g711.SILENCE[source]]) * (8 * ptime)
@@ -108,7 +106,7 @@ class OpusG722:
         if (source.name, target.name) not in self.pairs():
             raise ValueError(f"cannot transcode {source.name} to {target.name}")
         if source.name in _G711 and target.name in _G711:
-            return G711Transcoder(cast("Law", source.name), cast("Law", target.name), ptime=ptime)
+            return G711Transcoder(cast("g711.Law", source.name), cast("g711.Law", target.name), ptime=ptime)
         return PcmTranscoder(source, target, ptime=ptime)
 
 

@@ -1,0 +1,278 @@
+"""What the gateway makes of the answers of several plugins to one hook; each hook has a test of its name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import trio
+
+from siperb_core import (
+    CallAttempt,
+    Codec,
+    Command,
+    Device,
+    Entry,
+    HttpResponse,
+    HttpRoute,
+    MediaPolicy,
+    Refusal,
+    hookimpl,
+)
+from siperb_core.additions import HttpRequest
+from siperb_core.calls.policy import media_policy
+from siperb_core.defaults import ConfiguredDevices
+from siperb_core.entries.model import Secret
+from siperb_core.gates import Gates
+from siperb_core.media.engine import MediaSettings
+from siperb_core.plugins import Plugins, load_plugins
+from siperb_core.sdp.codecs import codec_named
+from siperb_core.sip import Message
+
+REQUEST = Message.request("INVITE", "sip:600@gw.example", [])
+CALL = CallAttempt("id", "inbound", "INVITE", "600", "sip:bob@pbx", REQUEST, users=("alice",), devices=("web",))
+WEB, DESK = (Device(name, "alice", Secret("x")) for name in ("web", "desk"))
+
+
+class Gives:
+    """A plugin whose hook gives what it is told; made by `giving`."""
+
+
+def giving(hook: str, body: Callable[..., Any]) -> object:
+    def call(self: object, *arguments: Any) -> Any:
+        return body(*arguments)
+
+    import inspect
+
+    from siperb_core import hookspecs
+
+    names = ["self", *inspect.signature(getattr(hookspecs, hook)).parameters]
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    call.__signature__ = inspect.Signature([inspect.Parameter(name, kind) for name in names])  # type: ignore[attr-defined]
+    source = f"def {hook}({', '.join(names)}): return body({', '.join(names[1:])})"
+    scope: dict[str, Any] = {"body": body}
+    exec(source, scope)
+    return type("Plugin", (Gives,), {hook: hookimpl(scope[hook])})()
+
+
+def boom(*_: object) -> Any:
+    raise ZeroDivisionError
+
+
+def plugins_of(hook: str, **bodies: Callable[..., Any]) -> Plugins:
+    plugins = Plugins()
+    for name, body in bodies.items():
+        plugins.register(name, giving(hook, body))
+    return plugins
+
+
+def test_siperb_codecs() -> None:
+    speex = Codec("speex", 16000)
+    plugins = plugins_of("siperb_codecs", a=lambda: [speex], b=lambda: [Codec("PCMA", 8000)])
+    assert codec_named("SPEEX") == speex
+    for wrong in ([Codec("speex", 8000)], [Codec("opus", 8000)], [Codec("telephone-event", 8000)], ["G723"]):
+        with pytest.raises(ValueError, match=r"codec"):
+            plugins.register("c", giving("siperb_codecs", lambda wrong=wrong: wrong))
+    assert codec_named("opus").clock == 48000
+
+
+def test_siperb_ring() -> None:
+    plugins = Plugins()
+    plugins.register("quiet", giving("siperb_ring", lambda call, devices: [d for d in devices if d.name != "desk"]))
+    plugins.register("nothing", giving("siperb_ring", lambda call, devices: None))
+    plugins.register("bad", giving("siperb_ring", boom))
+    plugins.register("misfit", giving("siperb_ring", lambda call, devices: ["web"]))
+    plugins.add_own("devices", ConfiguredDevices([WEB, DESK, Device("bobs", "bob", Secret("x"))]))
+    assert plugins.ring(CALL) == [WEB], "the core's own comes first, whatever the order they are loaded in"
+    assert plugins.errors == {"bad": 1, "misfit": 1}
+    assert [device.name for device in plugins.ring(attrs.evolve(CALL, users=("*",)))] == ["web", "bobs"]
+    plugins.register("z", giving("siperb_ring", lambda call, devices: Refusal(486, "Busy Here")))
+    assert plugins.ring(CALL) == Refusal(486, "Busy Here")
+
+
+@attrs.define
+class Gate:
+    name: str
+    answer: Any = None
+    seconds: float = 1.0
+    admits_when_failing: bool = True
+    asked: int = 0
+
+    def concerns(self, call: CallAttempt) -> bool:
+        return self.answer != "unconcerned"
+
+    async def admit(self, call: CallAttempt) -> Any:
+        self.asked += 1
+        await trio.sleep(0.5)
+        if self.answer == "hangs":
+            await trio.sleep_forever()
+        if self.answer == "raises":
+            raise ZeroDivisionError
+        return self.answer
+
+
+@pytest.mark.parametrize(
+    ("answers", "verdict", "asked", "faults"),
+    [
+        ([None, None], None, [1, 1], []),
+        (["unconcerned", "unconcerned"], None, [0, 0], []),
+        ([Refusal(403, "No"), None], Refusal(403, "No"), [1, 0], []),
+        (["raises", None], None, [1, 1], ["g0"]),
+        (["hangs", Refusal(403, "No")], Refusal(403, "No"), [1, 1], ["g0"]),
+        (["nonsense", None], None, [1, 1], ["g0"]),
+    ],
+)
+async def test_siperb_call_gates(
+    autojump_clock: trio.testing.MockClock, answers: list[Any], verdict: Any, asked: list[int], faults: list[str]
+) -> None:
+    gates = [Gate(f"gate{number}", answer) for number, answer in enumerate(answers)]
+    plugins = Plugins()
+    for number, gate in enumerate(gates):
+        plugins.register(f"g{number}", giving("siperb_call_gates", lambda gate=gate: [gate]))
+    found: list[Any] = []
+    async with trio.open_nursery() as nursery:
+        Gates(plugins.gates(), plugins.fault, nursery.start_soon).admit(CALL, found.append)
+        assert bool(found) == (answers == ["unconcerned", "unconcerned"]), "who is not concerned is not waited for"
+    assert found == [verdict]
+    assert [gate.asked for gate in gates] == asked
+    assert list(plugins.errors) == faults
+
+
+async def test_a_gate_may_refuse_when_it_fails(autojump_clock: trio.testing.MockClock) -> None:
+    found: list[Any] = []
+    async with trio.open_nursery() as nursery:
+        gate = Gate("strict", "hangs", admits_when_failing=False)
+        Gates([("p", gate)], lambda *_: None, nursery.start_soon).admit(CALL, found.append)
+    assert found == [Refusal(503, "Call Could Not Be Checked")]
+    assert trio.current_time() == pytest.approx(gate.seconds)
+
+
+def test_what_is_no_gate_is_a_fault() -> None:
+    plugins = plugins_of("siperb_call_gates", a=lambda: [5], b=lambda: 5)
+    assert plugins.gates() == []
+    assert plugins.errors == {"a": 1, "b": 1}
+
+
+def test_siperb_media_policy() -> None:
+    entry = Entry("office", "fake")
+    mine = MediaPolicy(True, False, "opus-first", False, "mine")
+    plugins = plugins_of("siperb_media_policy", a=boom, b=lambda *_: None, c=lambda *_: mine)
+    assert plugins.media_policy(entry, "udp", b"") is mine
+    assert Plugins().media_policy(entry, "udp", b"") is None
+    assert load_plugins().media_policy(entry, "tls", b"") == media_policy(entry, "tls"), "the core's own, by the hook"
+
+
+def test_siperb_media_engine() -> None:
+    settings = MediaSettings((10000, 10001), 1, 60.0, ())
+    seen: list[Any] = []
+
+    class Engine:
+        fingerprint = ("sha-256", "AA")
+        open = __aenter__ = __aexit__ = None
+
+    plugins = plugins_of(
+        "siperb_media_engine", a=boom, b=seen.append, c=lambda _: 5, d=lambda _: Engine(), e=seen.append
+    )
+    assert isinstance(plugins.media_engine(settings), Engine)
+    assert seen == [settings]
+    assert plugins.errors == {"a": 1, "c": 1}
+    with pytest.raises(LookupError):
+        Plugins().media_engine(settings)
+
+
+def test_siperb_location_store() -> None:
+    own: Any = object()
+    plugins = plugins_of("siperb_location_store", a=boom, b=lambda own: None, c=lambda own: 5)
+    assert plugins.location_store(own) is own
+
+    class Around:
+        put_binding = delete_binding = load_bindings = None
+
+        def __init__(self, own: object) -> None:
+            self.own = own
+
+    plugins.register("d", giving("siperb_location_store", Around))
+    assert plugins.location_store(own).own is own  # type: ignore[attr-defined]
+    assert plugins.errors == {"a": 2, "c": 2}
+
+
+def test_siperb_call_record() -> None:
+    kept: list[Mapping[str, Any]] = []
+    plugins = plugins_of("siperb_call_record", a=boom, b=kept.append, c=kept.append)
+    plugins.call_record({"call_id": "x"})
+    assert kept == [{"call_id": "x"}] * 2
+    assert plugins.errors == {"a": 1}
+
+
+def test_siperb_diagnostics() -> None:
+    plugins = plugins_of("siperb_diagnostics", a=boom, b=lambda name: None, c=lambda name: {"of": name}, d=lambda _: 5)
+    assert plugins.diagnostics("office") == {"c": {"of": "office"}}
+    assert plugins.errors == {"a": 1, "d": 1}
+
+
+async def test_siperb_control_methods() -> None:
+    async def method(params: Mapping[str, Any]) -> Any:
+        return params["x"]
+
+    plugins = plugins_of("siperb_control_methods", a=boom, b=lambda view: {"see": method}, c=lambda _: {"see": 5})
+    plugins.add_own("operations", giving("siperb_control_methods", lambda view: {"show.calls": method}))
+    seen: list[str] = []
+    found = plugins.control_methods(seen.append)  # type: ignore[arg-type]
+    assert set(found) == {"b.see", "show.calls"}
+    assert await found["b.see"]({"x": 1}) == 1
+    assert seen == ["a", "b", "c", "operations"], "each sees the gateway by its own name"
+    assert plugins.errors == {"a": 1, "c": 1}
+
+
+async def test_siperb_http_routes() -> None:
+    async def answer(request: HttpRequest) -> HttpResponse:
+        return HttpResponse(request.path)
+
+    def route(path: str) -> Callable[[Any], Sequence[Any]]:
+        return lambda view: [HttpRoute(path, answer)]
+
+    plugins = plugins_of("siperb_http_routes", a=route("/a"), b=route("/a"), c=route("c"), d=lambda _: [5])
+    assert [item.path for item in plugins.http_routes(lambda plugin: None)] == ["/a"]  # type: ignore[arg-type, return-value]
+    assert plugins.errors == {"b": 1, "c": 1, "d": 1}
+
+
+def test_siperb_commands(tmp_path: Path) -> None:
+    first, second = Command("x", "m:f"), Command("x", "m:g")
+    plugins = plugins_of("siperb_commands", a=boom, b=lambda: [first], c=lambda: [second], d=lambda: [5])
+    assert plugins.commands() == [first]
+    assert plugins.errors == {"a": 1, "c": 1, "d": 1}
+    assert {"new", "import"} <= {command.name for command in load_plugins(only=["siperb_commands"]).commands()}
+
+
+def test_a_class_is_one_object_for_every_gateway() -> None:
+    from importlib.metadata import EntryPoint
+
+    from siperb_core.plugins import GROUP
+
+    point = EntryPoint("counts", f"{__name__}:Counts", GROUP)
+    import sys
+
+    sys.modules.setdefault(__name__, sys.modules[Counts.__module__])
+    first, second = (load_plugins(found=lambda: [point]) for _ in range(2))
+    for plugins, times in ((first, 2), (second, 1)):
+        for _ in range(times):
+            plugins.call_record({})
+        assert plugins.diagnostics("x") == {"counts": {"calls": times}}
+
+
+class Counts:
+    """Hooks that share state."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    @hookimpl
+    def siperb_call_record(self) -> None:
+        self.calls += 1
+
+    @hookimpl
+    def siperb_diagnostics(self) -> Mapping[str, Any]:
+        return {"calls": self.calls}
