@@ -20,6 +20,7 @@ from siperb_core.lockout import Lockout, OncePerMinute
 from siperb_core.signalling import Signalling
 from siperb_core.sip import Flow, Message, ParseError
 from siperb_core.sip.digest import DigestResult
+from siperb_core.transport.contract import vouch
 
 log = structlog.get_logger()
 
@@ -75,6 +76,7 @@ class Guard:
 
     def proved(self, flow: Flow, user: str) -> None:
         """Credentials were right."""
+        vouch(flow)
         self._lockout.proved(flow.remote[0], user, self._host.now())
 
     def stranger(self, source: str, method: str) -> None:

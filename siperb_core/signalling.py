@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import structlog
 import trio
 
+from siperb_core.lockout import OncePerMinute
 from siperb_core.sip import Flow, Message, ParseError, parse, response_to, validate
 from siperb_core.sip.timers import TimerWheel
 from siperb_core.sip.transaction import (
@@ -115,6 +116,9 @@ class Signalling:
         """Ways for requests that are too large for UDP; None where there are none."""
         self.ignores: Callable[[Message, Flow], bool] | None = None
         """Says of a request that its source is not listened to: it is dropped without an answer."""
+        self.known: Callable[[Flow], bool] | None = None
+        """Says of a connection just accepted that its other end is a peer's, by its address."""
+        self._quiet: defaultdict[str, OncePerMinute] = defaultdict(OncePerMinute)  # by event
         self.tap: Callable[[Message, Flow, bool], None] | None = None
         """Sees every message with its flow; True for those that go out."""
 
@@ -125,8 +129,7 @@ class Signalling:
         try:
             message = parse(data)
         except ParseError as error:
-            self.rejected["unparsable"] += 1
-            log.debug("sip.unparsable", source=flow.remote[0], reason=str(error))
+            self.nuisance("unparsable", "sip.unparsable", flow.remote[0], reason=str(error))
             if error.message is not None and not (self.ignores and self.ignores(error.message, flow)):
                 self._answer_statelessly(error.message, error.status, error.reason, (), flow)
             return
@@ -139,8 +142,7 @@ class Signalling:
         if self.tap:
             self.tap(message, flow, False)
         if verdict is not None:
-            self.rejected["invalid"] += 1
-            log.debug("sip.invalid", source=flow.remote[0], status=verdict.status, reason=verdict.reason)
+            self.nuisance("invalid", "sip.invalid", flow.remote[0], status=verdict.status, reason=verdict.reason)
             if message.is_request and message.method != "ACK":
                 self._answer_statelessly(message, verdict.status, verdict.reason, verdict.headers, flow)
             return
@@ -153,6 +155,17 @@ class Signalling:
         closing = self._closings.pop(flow, None)
         if closing is not None:
             closing.set()
+
+    def knows(self, flow: Flow) -> bool:
+        """Whether the other end of an accepted connection is a peer's (`siperb_core.transport.contract.Doorkeeper`)."""
+        return self.known is not None and self.known(flow)
+
+    def nuisance(self, what: str, event: str, source: str, **details: object) -> None:
+        """What anybody can make us log as often as he likes: counted each time, logged once per source and minute."""
+        self.rejected[what] += 1
+        held_back = self._quiet[event].due(source, trio.current_time())
+        if held_back is not None:
+            log.info(event, source=source, **details, held_back=held_back)
 
     async def wait_closed(self, flow: Flow) -> None:
         """Wait until a connection has ended; for ever where it is none, or had ended before."""

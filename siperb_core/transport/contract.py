@@ -40,6 +40,31 @@ class Receiver(Protocol):
 
 
 @runtime_checkable
+class Doorkeeper(Protocol):
+    """A receiver that knows who is who may have these as well. Both are quick and do not raise."""
+
+    def knows(self, flow: Flow) -> bool:
+        """Whether the other end of an accepted connection is known by its address: a PBX's, say."""
+
+    def nuisance(self, what: str, event: str, source: str, **details: object) -> None:
+        """A stranger did what he can do as often as he likes: counted under `what`, logged once in a while."""
+
+
+@runtime_checkable
+class Vouchable(Protocol):
+    """A flow that is a stranger's until somebody vouches for it: an accepted connection."""
+
+    def vouch(self) -> None:
+        """The other end has proved who it is: it may stay, and counts among our peers."""
+
+
+def vouch(flow: Flow) -> None:
+    """Say of any flow that its other end has proved who it is; that of UDP matters to nobody."""
+    if flow.reliable and isinstance(flow, Vouchable):
+        flow.vouch()
+
+
+@runtime_checkable
 class SaysGoodbye(Protocol):
     """A flow whose other end can be told that it is about to be closed, and why: a WebSocket."""
 

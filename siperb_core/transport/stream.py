@@ -17,6 +17,7 @@ from siperb_core.transport.accepting import accept
 from siperb_core.transport.address import OwnAddress, bind, family_of, literal
 from siperb_core.transport.connection import Connection, reason_of, tune
 from siperb_core.transport.contract import TlsOptions
+from siperb_core.transport.door import NOT_SIGNED_IN, Door, Rate
 from siperb_core.transport.tls import ClientContexts, ServerCertificate
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 4.0
 HANDSHAKE_SECONDS = 5.0
 MAX_CONNECTIONS = 4_096
+"""That we opened, and as many again of peers that came to us."""
+MAX_STRANGERS = 1_024
+"""Connections of whoever is no peer yet."""
 KEEP_ALIVE_SECONDS = 60.0
 """Silence after which a connection we opened is pinged: many NATs forget one after two minutes."""
 FIRST_MESSAGE_SECONDS = 30.0
@@ -40,7 +44,9 @@ log = structlog.get_logger(__name__)
 class StreamFlow(Connection):
     """One TCP or TLS connection. A flow is equal to itself alone."""
 
-    __slots__ = ("_framer", "_listener", "_pinged", "_used", "local", "outgoing", "remote", "tls")
+    __slots__ = (
+        "_framer", "_listener", "_pinged", "_rate", "_ready_at", "_used", "local", "outgoing", "remote", "tls"
+    )  # fmt: skip
 
     reliable = True
 
@@ -62,8 +68,10 @@ class StreamFlow(Connection):
         self.tls = tls
         """How it was secured, where we opened it by TLS."""
         self.local: tuple[str, int] = listener.own.towards(remote[0]) if outgoing else sock.getsockname()[:2]
-        self._used = 0.0
+        self._used = -1.0  # when a message came or went; before the beginning of time: never
         self._pinged = self.heard
+        self._rate = Rate(self.heard)
+        self._ready_at = self.heard
 
     def __repr__(self) -> str:
         return f"<{self.transport} flow {self.remote[0]} {self.remote[1]}>"
@@ -120,7 +128,7 @@ class StreamFlow(Connection):
 
     def _ready(self) -> None:
         self.opened = True
-        self.heard = trio.current_time()
+        self.heard = self._ready_at = trio.current_time()
         self.flush_soon()
 
     async def run(self, receiver: Receiver) -> str:
@@ -128,6 +136,10 @@ class StreamFlow(Connection):
         while data := await self.read():
             try:
                 for message in self._framer.feed(data):
+                    # A PBX may send as many as it has calls; who is nobody's gets what a softphone gets.
+                    if not self._rate.allows(self.heard) and self._listener.door.is_stranger(self):
+                        self._listener.door.note("flood", "transport.flood", self.remote[0], transport=self.transport)
+                        return "too many messages"
                     if message == KEEPALIVE:
                         self.write(b"\r\n")  # RFC 5626 section 3.5.1
                         continue
@@ -139,7 +151,7 @@ class StreamFlow(Connection):
                 if self._framer.broken is not None:
                     raise self._framer.broken
             except ParseError as error:
-                log.info("transport.stream_broken", source=self.remote[0], reason=error.reason)
+                self._listener.door.note("stream", "transport.stream_broken", self.remote[0], reason=error.reason)
                 if error.message is not None:
                     with contextlib.suppress(ParseError):
                         self.write(bytes(response_to(error.message, error.status, error.reason)))
@@ -147,14 +159,27 @@ class StreamFlow(Connection):
                 return f"what was received is not SIP: {error.reason}"
         return "connection closed by the peer"
 
+    def vouch(self) -> None:
+        """The other end has proved who it is."""
+        self._listener.door.vouch(self)
+        self._listener.share(self)
+
+    def dismiss(self, reason: str) -> None:
+        """Close it at once."""
+        self.end(reason)
+
     def sweep(self, now: float) -> None:
         """Called every few seconds: ends what is stuck or forgotten, keeps alive what we opened."""
         if not self.opened or self.ended is not None:
             return
-        if now - self.heard > FIRST_MESSAGE_SECONDS and (self._framer.pending or not (self.outgoing or self._used)):
+        if now - self.heard > FIRST_MESSAGE_SECONDS and (
+            self._framer.pending or (not self.outgoing and self._used < 0)
+        ):
             self.end("no whole message within 30 s")
         elif now - self.heard > IDLE_SECONDS and now - self._used > IDLE_SECONDS:
             self.end("idle")
+        elif self._listener.door.overdue(self, self._ready_at, now):
+            self.dismiss(NOT_SIGNED_IN)
         elif self.outgoing and now - max(self._pinged, self.heard) >= KEEP_ALIVE_SECONDS:
             self._pinged = now
             with contextlib.suppress(OSError):
@@ -181,7 +206,9 @@ class StreamListener:
         self.spawn = nursery.start_soon
         self._receiver = receiver
         self._family = sock.family
+        self.door = Door(receiver, most_known=MAX_CONNECTIONS, most_strangers=MAX_STRANGERS)
         self._flows: set[StreamFlow] = set()
+        self._opened = 0
         self._shared: dict[tuple[str, int, TlsOptions | None], StreamFlow] = {}
 
     def flow_to(self, host: str, port: int, tls: TlsOptions | None = None) -> StreamFlow:
@@ -197,7 +224,7 @@ class StreamListener:
         flow = self._shared.get(key)
         if flow is not None and flow.ended is None:
             return flow
-        if len(self._flows) >= MAX_CONNECTIONS:
+        if self._opened >= MAX_CONNECTIONS:
             raise OSError(errno.EMFILE, f"{MAX_CONNECTIONS} {self.transport} connections are open")
         bound = literal(self.local[0])
         # The interface we were told to use, on any port: the listening port belongs to the listening socket.
@@ -210,31 +237,33 @@ class StreamListener:
         except OSError:
             sock.close()
             raise
-        self._add(key, flow)
+        self._flows.add(flow)
+        self._opened += 1
+        self._shared[key] = flow
         self.spawn(self._serve, key, flow)
         return flow
 
     def admit(self, sock: socket.socket) -> None:
         """Take a connection just accepted."""
-        if len(self._flows) >= MAX_CONNECTIONS:
-            log.warning("transport.too_many_connections", transport=self.transport, limit=MAX_CONNECTIONS)
-            sock.close()
-            return
         try:
             flow = StreamFlow(self, sock, sock.getpeername()[:2], outgoing=False)
         except OSError:  # gone before it was looked at
             sock.close()
             return
-        # Who opened a TLS connection to us has shown no certificate: nothing we send to an address is sent over it for
-        # that address's sake.
-        key = (*flow.remote, None)
-        self._add(key if self.transport == "tcp" else None, flow)
-        self.spawn(self._serve, key, flow)
-
-    def _add(self, key: tuple[str, int, TlsOptions | None] | None, flow: StreamFlow) -> None:
         self._flows.add(flow)
-        if key is not None:
-            self._shared[key] = flow
+        self.door.enter(flow)
+        self.spawn(self._serve, (*flow.remote, None), flow)
+
+    def share(self, flow: StreamFlow) -> None:
+        """What is sent to the address at the other end of an accepted connection takes this one from now on, now that
+        somebody has vouched for it.
+
+        Not before: behind a NAT a stranger comes from a PBX's address, perhaps from its very port, and would be sent
+        what is for the PBX (RFC 5923 section 9). Never by TLS, where who opened a connection to us has shown no
+        certificate. A `Via` with `alias` (section 5) is not believed: it would move what is for one port to another.
+        """
+        if self.transport == "tcp" and not flow.outgoing and flow.ended is None:
+            self._shared.setdefault((*flow.remote, None), flow)
 
     async def _serve(self, key: tuple[str, int, TlsOptions | None], flow: StreamFlow) -> None:
         """One connection, from its opening to its end. Nothing the peer does gets out of here."""
@@ -251,6 +280,8 @@ class StreamListener:
             reason = "no connection within 4 s" if flow.outgoing else "no TLS handshake within 5 s"
         except OSError as error:
             reason = reason_of(error)
+            if not known:
+                self.door.note("handshake", "tls.handshake_failed", flow.remote[0], reason=reason)
         except trio.ClosedResourceError:
             reason = flow.ended or "closed"
         except ValueError as error:  # a server name that cannot be one
@@ -261,6 +292,8 @@ class StreamListener:
         finally:
             flow.end(reason)
             self._flows.discard(flow)
+            self._opened -= flow.outgoing
+            self.door.leave(flow)
             if self._shared.get(key) is flow:
                 del self._shared[key]
             if known:

@@ -6,22 +6,29 @@ import contextlib
 import errno
 import math
 import socket
+import ssl
 from typing import TYPE_CHECKING
 
 import structlog
 import trio
 
+from siperb_core.sip import ParseError, response_to
+from siperb_core.sip.parser import salvage
 from siperb_core.transport.accepting import accept
 from siperb_core.transport.address import OwnAddress, bind
 from siperb_core.transport.connection import Connection, reason_of
+from siperb_core.transport.door import NOT_SIGNED_IN, TRY_AGAIN_LATER, Door, Rate
 from siperb_core.transport.tls import ServerCertificate
 from siperb_core.transport.websocket_frames import (
     CLOSE,
     CONTINUATION,
     GOING_AWAY,
+    OVERSIZED,
     PING,
     POLICY_VIOLATION,
     PONG,
+    TOO_BIG,
+    TRY_LATER,
     FrameError,
     FrameReader,
     close_frame,
@@ -37,9 +44,11 @@ if TYPE_CHECKING:
 
 HANDSHAKE_SECONDS = 5.0
 MAX_MESSAGE = 64 * 1024
+"""A longer one is answered 413 where its head can be read."""
 MAX_CONNECTIONS = 20_000
-MESSAGES_PER_SECOND = 100.0
-MESSAGES_BURST = 200.0
+"""Of softphones that have signed in."""
+MAX_STRANGERS = 8_192
+"""Of those that have not: 10,000 phones that come back at once are on their way in at the same moment."""
 PING_SECONDS = 25.0
 """Silence after which the client is asked whether it is there; a browser that was closed or lost its network says
 nothing.
@@ -57,7 +66,7 @@ log = structlog.get_logger(__name__)
 class WebSocketFlow(Connection):
     """One softphone's WebSocket. A flow is equal to itself alone."""
 
-    __slots__ = ("_asked", "_budget", "_closing", "_frames", "_listener", "_refilled", "_sent", "local", "remote")
+    __slots__ = ("_asked", "_closing", "_frames", "_listener", "_rate", "_ready_at", "_sent", "local", "remote")
 
     reliable = True
 
@@ -70,8 +79,8 @@ class WebSocketFlow(Connection):
         self._closing = False
         self._asked = -math.inf  # when it was last pinged
         self._sent = -math.inf  # when the first message went out that nothing was heard after
-        self._budget = MESSAGES_BURST
-        self._refilled = self.heard
+        self._rate = Rate(self.heard)
+        self._ready_at = math.inf  # when the handshake was done
 
     def __repr__(self) -> str:
         return f"<{self.transport} flow {self.remote[0]} {self.remote[1]}>"
@@ -108,16 +117,19 @@ class WebSocketFlow(Connection):
             try:
                 while data := await self.read():
                     if (accepted := handshake.feed(data)) is not None:
-                        self.remote = handshake.client
+                        if handshake.client != self.remote:
+                            self.remote = handshake.client
+                            self._listener.door.moved(self)
                         self.write(accepted.response)
                         self._frames = FrameReader(MAX_MESSAGE)
                         self._frames.feed(accepted.trailing)
+                        self._ready_at = trio.current_time()
                         return True
                 return False
             except Refused as refused:
                 self.remote = handshake.client
                 self.write(refusal(refused))
-                log.info("websocket.refused", source=self.remote[0], status=refused.status, reason=refused.why)
+                self._note("handshake", "websocket.refused", status=refused.status, reason=refused.why)
         await self.linger()
         return False
 
@@ -129,7 +141,7 @@ class WebSocketFlow(Connection):
             try:
                 while (got := frames.next_frame()) is not None:
                     opcode, payload = got
-                    if not self._within_rate():
+                    if not self._rate.allows(self.heard):
                         raise FrameError(POLICY_VIOLATION, "too many messages")
                     if opcode == PING:
                         self.write(frame(PONG, payload))
@@ -139,10 +151,12 @@ class WebSocketFlow(Connection):
                             self.write(frame(CLOSE, payload[:2]))
                         await self.linger()
                         return f"closed by the client ({int.from_bytes(payload[:2], 'big') or 1005})"
+                    elif opcode == OVERSIZED:
+                        self._refuse(payload)
                     elif opcode not in (CONTINUATION, PONG):
                         self._deliver(payload, receiver)
             except FrameError as error:
-                log.info("websocket.closed", source=self.remote[0], code=error.code, reason=error.reason)
+                self._note("frames", "websocket.closed", code=error.code, reason=error.reason)
                 self.say_goodbye(error.code, error.reason)
                 await self.linger()
                 return error.reason
@@ -164,12 +178,32 @@ class WebSocketFlow(Connection):
         except Exception:  # one bad message costs itself, never the socket
             log.exception("transport.receiver_failed", transport=self.transport, source=self.remote[0])
 
-    def _within_rate(self) -> bool:
-        """A token bucket over frames: a client that floods costs its own connection."""
-        now = self.heard
-        self._budget = min(MESSAGES_BURST, self._budget + (now - self._refilled) * MESSAGES_PER_SECOND) - 1.0
-        self._refilled = now
-        return self._budget >= 0.0
+    def _refuse(self, data: bytes) -> None:
+        """Answer a message of which only the beginning was kept (RFC 3261 section 21.4.11). Raises FrameError where it
+        was not SIP: what cannot be answered there is no use in going on with.
+        """
+        head, complete, _ = data.lstrip(_BLANK).partition(b"\r\n\r\n")
+        text = head.decode("utf-8", "surrogateescape")
+        request = salvage(text)
+        if request is None and not text.startswith(("SIP/2.0 ", "ACK ")):
+            raise FrameError(TOO_BIG, "message too big")
+        status, reason = (413, "Request Entity Too Large") if complete else (513, "Message Too Large")
+        self._note("oversized", "websocket.oversized", status=status)
+        if request is not None:
+            with contextlib.suppress(ParseError):
+                self.send(bytes(response_to(request, status, reason)))
+
+    def _note(self, what: str, event: str, **details: object) -> None:
+        self._listener.door.note(what, event, self.remote[0], **details)
+
+    def vouch(self) -> None:
+        """The softphone has signed in."""
+        self._listener.door.vouch(self)
+
+    def dismiss(self, reason: str) -> None:
+        """Close it at once, and say why."""
+        self.say_goodbye(TRY_LATER if reason == TRY_AGAIN_LATER else POLICY_VIOLATION, reason)
+        self.end(reason)
 
     def say_goodbye(self, code: int, reason: str) -> None:
         """Send the close frame, if it can be sent at once."""
@@ -181,6 +215,9 @@ class WebSocketFlow(Connection):
     def sweep(self, now: float) -> None:
         """Called every few seconds: asks a silent client whether it is there, and ends it when it does not answer."""
         if self._frames is None:
+            return
+        if self._listener.door.overdue(self, self._ready_at, now):
+            self.dismiss(NOT_SIGNED_IN)
             return
         silent = now - self.heard
         unanswered = now - self._sent if self._sent >= self.heard else 0.0
@@ -214,6 +251,7 @@ class WebSocketListener:
         self.certificate = certificate
         self.own = OwnAddress(self.local, external_address, trio.current_time)
         self.spawn = nursery.start_soon
+        self.door = Door(receiver, most_known=MAX_CONNECTIONS, most_strangers=MAX_STRANGERS)
         self._receiver = receiver
         self._flows: set[WebSocketFlow] = set()
 
@@ -223,16 +261,13 @@ class WebSocketListener:
 
     def admit(self, sock: socket.socket) -> None:
         """Take a connection just accepted."""
-        if len(self._flows) >= MAX_CONNECTIONS:
-            log.warning("transport.too_many_connections", transport=self.transport, limit=MAX_CONNECTIONS)
-            sock.close()
-            return
         try:
             flow = WebSocketFlow(self, sock)
         except OSError:  # gone before it was looked at
             sock.close()
             return
         self._flows.add(flow)
+        self.door.enter(flow)
         self.spawn(self._serve, flow)
 
     async def _serve(self, flow: WebSocketFlow) -> None:
@@ -247,9 +282,11 @@ class WebSocketListener:
             flow.say_goodbye(GOING_AWAY, reason)
             raise
         except trio.TooSlowError:
-            log.info("websocket.handshake_timeout", source=flow.remote[0])
+            self.door.note("handshake", "websocket.handshake_timeout", flow.remote[0])
         except OSError as error:
             reason = flow.ended or reason_of(error)
+            if not opened and isinstance(error, ssl.SSLError):
+                self.door.note("handshake", "tls.handshake_failed", flow.remote[0], reason=reason)
         except trio.ClosedResourceError:
             reason = flow.ended or ""
         except Exception:
@@ -258,6 +295,7 @@ class WebSocketListener:
         finally:
             flow.end(reason)
             self._flows.discard(flow)
+            self.door.leave(flow)
             if opened:
                 try:
                     self._receiver.closed(flow, flow.ended or reason)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
+OVERSIZED = -1
+"""What `FrameReader` gives for a message that was longer than it keeps, with its beginning."""
 
 # RFC 6455 section 7.4.1
 GOING_AWAY = 1001
@@ -10,6 +12,12 @@ PROTOCOL_ERROR = 1002
 NOT_UTF8 = 1007
 POLICY_VIOLATION = 1008
 TOO_BIG = 1009
+TRY_LATER = 1013  # of IANA's registry
+
+MAX_FRAGMENTS = 512
+"""Of one message. Each costs a frame's work, the empty ones as well; browsers send no fragments at all."""
+MAX_DISCARDED = 1 << 20
+"""Octets of a message of which only the beginning is kept; one that is longer ends the connection."""
 
 _MAX_CONTROL = 125
 
@@ -25,17 +33,20 @@ class FrameError(Exception):
 
 class FrameReader:
     """Octets to messages. What a frame's header promises is checked before any of it is kept, so no more than
-    `max_message` and a read is held.
+    `max_message` and a read is held: of a longer message the rest is discarded as it comes.
     """
 
-    __slots__ = ("_buffer", "_max_message", "_opcode", "_parts", "_size", "frames")
+    __slots__ = ("_buffer", "_final", "_max_message", "_opcode", "_oversized", "_parts", "_size", "_skip", "frames")
 
     def __init__(self, max_message: int) -> None:
         self._max_message = max_message
         self._buffer = b""
         self._opcode = CONTINUATION  # of the message begun; CONTINUATION between messages
         self._parts: list[bytes] = []
-        self._size = 0
+        self._size = 0  # of the message so far, what was discarded included
+        self._oversized = False
+        self._skip = 0  # octets of the frame being read that are still to come, and to be discarded
+        self._final = False  # whether that frame is the last of its message
         self.frames = 0
         """Whole frames seen so far: what a rate is measured in."""
 
@@ -45,10 +56,12 @@ class FrameReader:
 
     def next_frame(self) -> tuple[int, bytes] | None:
         """Opcode and payload of the next whole message or control frame; CONTINUATION, b"" for a fragment that is not
-        the last.
+        the last; OVERSIZED and its first `max_message` octets for a message that was longer.
 
         None when more octets are needed. Raises FrameError.
         """
+        if self._skip:
+            return self._discard()
         buffer = self._buffer
         if len(buffer) < 2:
             return None
@@ -64,7 +77,7 @@ class FrameReader:
             if length < (126 if start == 4 else 65_536):
                 raise FrameError(PROTOCOL_ERROR, "length not in its shortest form")
         if opcode < CLOSE and self._size + length > self._max_message:
-            raise FrameError(TOO_BIG, "message too big")
+            return self._begin_discarding(start, length, final=bool(final))
         end = start + 4 + length
         if len(buffer) < end:
             return None
@@ -78,13 +91,44 @@ class FrameReader:
         if final and not self._parts:
             return self._whole(opcode, payload)
         self._opcode = opcode or self._opcode
-        self._parts.append(payload)
+        self._add(payload)
         self._size += length
-        if not final:
-            return CONTINUATION, b""
-        opcode, payload = self._opcode, b"".join(self._parts)
-        self._opcode, self._parts, self._size = CONTINUATION, [], 0
-        return self._whole(opcode, payload)
+        return self._end_of_message() if final else (CONTINUATION, b"")
+
+    def _add(self, payload: bytes) -> None:
+        if len(self._parts) >= MAX_FRAGMENTS:
+            raise FrameError(POLICY_VIOLATION, "too many fragments")
+        self._parts.append(payload)
+
+    def _begin_discarding(self, start: int, length: int, *, final: bool) -> tuple[int, bytes] | None:
+        """The message gets too long with this frame: what still fits is kept."""
+        if self._size + length > MAX_DISCARDED:
+            raise FrameError(TOO_BIG, "message too big")
+        buffer = self._buffer
+        keep = max(0, self._max_message - self._size)
+        end = start + 4 + keep
+        if len(buffer) < end:
+            return None
+        self._add(_unmask(buffer[start + 4 : end], buffer[start : start + 4]))
+        self._buffer = buffer[end:]
+        self._size += length
+        self._skip = length - keep
+        self._oversized, self._final = True, final
+        return self._discard()
+
+    def _discard(self) -> tuple[int, bytes] | None:
+        gone = min(self._skip, len(self._buffer))
+        self._buffer = self._buffer[gone:]
+        self._skip -= gone
+        if self._skip:
+            return None
+        self.frames += 1
+        return self._end_of_message() if self._final else (CONTINUATION, b"")
+
+    def _end_of_message(self) -> tuple[int, bytes]:
+        opcode, payload, oversized = self._opcode, b"".join(self._parts), self._oversized
+        self._opcode, self._parts, self._size, self._oversized = CONTINUATION, [], 0, False
+        return (OVERSIZED, payload) if oversized else self._whole(opcode, payload)
 
     def _check(self, first: int, second: int, opcode: int, length: int) -> None:
         if first & 0x70:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from siperb_core.sip import parse
 from siperb_core.transport import stream as stream_module
-from siperb_core.transport.contract import TlsOptions
+from siperb_core.transport.contract import TlsOptions, vouch
 from siperb_core.transport.stream import StreamTransport
 
 from .certificates import write_certificate
@@ -47,8 +47,9 @@ async def test_both_ends_hear_each_other(inbox: Inbox) -> None:
         assert back.sent_by == "{}:{}".format(*one.local)
         back.send(MESSAGE)
         assert await other.message() == (MESSAGE, out)
-        # One connection per remote address, either way.
+        # One connection per remote address; one that came in once somebody has vouched for it.
         assert two.flow_to(*one.local) is out
+        vouch(back)
         assert one.flow_to(*back.remote) is back
 
 
@@ -185,15 +186,114 @@ async def test_connections_we_opened_are_kept_alive(inbox: Inbox, autojump_clock
                 assert await inbox.message() == (MESSAGE, flow)
 
 
-async def test_too_many_connections(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
+class Gatekeeper(Inbox):
+    """A receiver that can tell who is known: who says MESSAGE."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.noted: list[tuple[str, str]] = []
+
+    def received(self, data: bytes, flow: Any) -> None:
+        if data == MESSAGE:
+            vouch(flow)
+        super().received(data, flow)
+
+    def knows(self, flow: Any) -> bool:
+        return False
+
+    def nuisance(self, what: str, event: str, source: str, **details: object) -> None:
+        self.noted.append((what, event))
+
+
+async def test_strangers_cannot_take_the_place_of_peers_or_of_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_module, "MAX_STRANGERS", 16)
     monkeypatch.setattr(stream_module, "MAX_CONNECTIONS", 1)
-    async with listening(TCP, inbox) as listener, await trio.open_tcp_stream(*listener.local) as one:
-        await one.send_all(MESSAGE)
+    inbox = Gatekeeper()
+    async with listening(TCP, inbox) as listener, await trio.open_tcp_stream(*listener.local) as peer:
+        await peer.send_all(MESSAGE)
         await inbox.message()
-        async with await trio.open_tcp_stream(*listener.local) as two:
-            assert await two.receive_some() == b""
-        with pytest.raises(OSError, match="connections are open"):
-            listener.flow_to("127.0.0.1", 9)
+        async with AsyncExitStack() as stack:
+            strangers = [
+                await stack.enter_async_context(await trio.open_tcp_stream(*listener.local)) for _ in range(40)
+            ]
+            for stranger in strangers[:24]:
+                assert await stranger.receive_some() == b"", "the oldest one goes"
+            for end in (peer, strangers[-1]):
+                await end.send_all(with_body(b"here"))
+                while (await inbox._receive.receive())[0] != with_body(b"here"):
+                    pass
+            assert listener.door.strangers == 16
+            out = listener.flow_to(*listener.local)
+            out.send(with_body(b"ours"))
+            while (await inbox._receive.receive())[0] != with_body(b"ours"):
+                pass
+            with pytest.raises(OSError, match="connections are open"):
+                listener.flow_to("127.0.0.1", 9)
+
+
+async def test_who_is_no_peer_is_sent_away(autojump_clock: trio.testing.MockClock) -> None:
+    inbox = Gatekeeper()
+    async with listening(TCP, inbox) as listener, await trio.open_tcp_stream(*listener.local) as peer:
+        async with await trio.open_tcp_stream(*listener.local) as stranger:
+            start = trio.current_time()
+            await peer.send_all(MESSAGE)
+            await stranger.send_all(with_body(b"no proof"))
+            assert await stranger.receive_some() == b""
+            assert 32 <= trio.current_time() - start <= 38
+        while (await inbox._receive.receive())[0] is not None:
+            pass
+        await peer.send_all(with_body(b"still here"))
+        assert (await inbox.message())[0] == with_body(b"still here")
+        assert inbox.noted == [("not_signed_in", "connection.not_signed_in")]
+
+
+async def test_a_strangers_flood_costs_its_connection_and_a_peer_may_be_busy() -> None:
+    inbox = Gatekeeper()
+    async with listening(TCP, inbox) as listener, await trio.open_tcp_stream(*listener.local) as peer:
+        async with await trio.open_tcp_stream(*listener.local) as stranger:
+            try:
+                await stranger.send_all(with_body(b"x") * 1000)
+                while await stranger.receive_some():
+                    pass
+            except trio.BrokenResourceError:
+                pass
+        assert inbox.count <= 300
+        assert inbox.noted == [("flood", "transport.flood")]
+        await peer.send_all(MESSAGE + with_body(b"x") * 1000 + with_body(b"last"))
+        while (await inbox._receive.receive())[0] != with_body(b"last"):
+            pass
+
+
+async def test_a_body_beyond_the_bound_is_answered_413(inbox: Inbox) -> None:
+    async with listening(TCP, inbox) as listener, await trio.open_tcp_stream(*listener.local) as stream:
+        await stream.send_all(with_body(b"x" * (256 * 1024)))
+        await inbox.message()
+        await stream.send_all(with_body(b"x" * (256 * 1024 + 1)))
+        answer = b""
+        async for chunk in stream:
+            answer += chunk
+        assert parse(answer).status == 413
+
+
+async def test_a_strangers_connection_is_not_used_for_its_address() -> None:
+    """RFC 5923 section 9: behind one NAT he may come from the PBX's address and port."""
+    inbox = Gatekeeper()
+    async with listening(TCP, inbox) as listener, await trio.open_tcp_stream(*listener.local) as stranger:
+        alias = b"Via: SIP/2.0/TCP 127.0.0.1:9;alias;branch=z9hG4bK1\r\n"
+        await stranger.send_all(with_body(b"1").replace(b"Via: SIP/2.0/TCP c;branch=z9hG4bK1\r\n", alias))
+        _, flow = await inbox.message()
+        assert listener._shared == {}
+        other = listener.flow_to(*flow.remote)
+        assert other is not flow, "a connection of our own"
+        other.end("refused, most likely")
+        await stranger.send_all(MESSAGE)
+        while (got := await inbox._receive.receive())[0] != MESSAGE:
+            pass
+        assert got[1] is flow
+        await trio.testing.wait_all_tasks_blocked()
+        listener.share(flow)
+        assert listener.flow_to(*flow.remote) is flow, "somebody has vouched for it"
+        assert listener.flow_to("127.0.0.1", 9) is not flow, "alias is not believed"
 
 
 async def test_names_and_the_other_family_are_refused(inbox: Inbox) -> None:

@@ -17,7 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio_websocket import open_websocket
 
+from siperb_core.sip import parse
 from siperb_core.transport import accepting, websocket
+from siperb_core.transport.contract import vouch
 from siperb_core.transport.websocket import WebSocketTransport
 
 from .certificates import write_certificate
@@ -349,13 +351,91 @@ async def test_a_failing_receiver_harms_nobody() -> None:
             assert (await inbox.message())[0] == MESSAGE
 
 
-async def test_too_many_connections(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(websocket, "MAX_CONNECTIONS", 2)
-    async with listening(WS, inbox) as listener, raw_phone(listener) as one, raw_phone(listener):
-        async with await trio.open_tcp_stream(*listener.local) as third:
-            assert await third.receive_some() == b""
-        await one.send_all(frame(MESSAGE))
+class Gatekeeper(Inbox):
+    """A receiver that can tell who is known: who says MESSAGE."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.noted: list[tuple[str, str]] = []
+
+    def received(self, data: bytes, flow: Any) -> None:
+        if data == MESSAGE:
+            vouch(flow)
+        super().received(data, flow)
+
+    def knows(self, flow: Any) -> bool:
+        return False
+
+    def nuisance(self, what: str, event: str, source: str, **details: object) -> None:
+        self.noted.append((what, event))
+
+
+async def test_strangers_cannot_take_the_place_of_softphones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(websocket, "MAX_STRANGERS", 16)
+    inbox = Gatekeeper()
+    async with listening(WS, inbox) as listener, raw_phone(listener) as signed_in, AsyncExitStack() as stack:
+        await signed_in.send_all(frame(MESSAGE))
         await inbox.message()
+        strangers = [await stack.enter_async_context(raw_phone(listener)) for _ in range(17)]
+        assert await closing_code(strangers[0]) == 1013, "the oldest one goes"
+        half_open = [await stack.enter_async_context(await trio.open_tcp_stream(*listener.local)) for _ in range(16)]
+        for stranger in strangers[1:]:
+            assert await closing_code(stranger) == 1013
+        async with raw_phone(listener) as newcomer:
+            assert await half_open[0].receive_some() == b""
+            for ws in (signed_in, newcomer):
+                await ws.send_all(frame(MESSAGE))
+                while (await inbox._receive.receive())[0] != MESSAGE:
+                    pass
+        assert listener.door.strangers == 15
+
+
+async def test_who_does_not_sign_in_is_sent_away(autojump_clock: trio.testing.MockClock) -> None:
+    inbox = Gatekeeper()
+    async with listening(WS, inbox) as listener, raw_phone(listener) as signed_in, raw_phone(listener) as stranger:
+        start = trio.current_time()
+        await signed_in.send_all(frame(MESSAGE))
+        await stranger.send_all(frame(MESSAGE + b"no proof"))
+        await inbox.message()
+        assert await closing_code(stranger) == 1008
+        assert 32 <= trio.current_time() - start <= 38
+        assert inbox.noted == [("not_signed_in", "connection.not_signed_in")]
+        await signed_in.send_all(frame(MESSAGE))
+        while (await inbox._receive.receive())[0] != MESSAGE:
+            pass
+
+
+REQUEST = (
+    b"INVITE sip:a@b SIP/2.0\r\nVia: SIP/2.0/WS c.invalid;branch=z9hG4bK1\r\nFrom: <sip:a@b>;tag=1\r\n"
+    b"To: <sip:a@b>\r\nCall-ID: 1\r\nCSeq: 7 INVITE\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("octets", "status"),
+    [
+        (frame(REQUEST + b"\r\n" + b"v=0\r\n" * 60_000), 413),
+        (frame(REQUEST, final=False) + frame(b"\r\n" + b"v=0\r\n" * 60_000, opcode=0), 413),
+        (frame(REQUEST + b"X: " + b"y" * 70_000 + b"\r\n\r\n"), 513),
+        (frame(REQUEST.replace(b"INVITE", b"ACK") + b"\r\n" + bytes(70_000)), None),
+        (frame(b"SIP/2.0 200 OK\r\n\r\n" + bytes(70_000)), None),
+    ],
+)
+async def test_a_message_that_is_too_long_costs_itself_alone(octets: bytes, status: int | None) -> None:
+    inbox = Gatekeeper()
+    async with listening(WS, inbox) as listener, phone(listener) as ws, raw_phone(listener) as raw:
+        await ws.send_message(MESSAGE)
+        await inbox.message()
+        await raw.send_all(octets)
+        if status is not None:
+            data = b""
+            while b"\r\n\r\n" not in data:
+                data += await raw.receive_some()
+            answer = parse(data[2:] if data[1] < 126 else data[4:])
+            assert (answer.status, answer.cseq.number, answer.cseq.method) == (status, 7, "INVITE")
+        await raw.send_all(frame(MESSAGE))
+        assert (await inbox.message())[0] == MESSAGE, "the connection lives, and what was too long was not delivered"
+        assert inbox.noted == [("oversized", "websocket.oversized")]
 
 
 async def test_running_out_of_descriptors_is_waited_out(autojump_clock: trio.testing.MockClock) -> None:

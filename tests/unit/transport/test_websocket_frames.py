@@ -12,6 +12,9 @@ from siperb_core.transport.websocket_frames import (
     BINARY,
     CLOSE,
     CONTINUATION,
+    MAX_DISCARDED,
+    MAX_FRAGMENTS,
+    OVERSIZED,
     PING,
     TEXT,
     FrameError,
@@ -114,6 +117,55 @@ def test_an_empty_first_fragment_counts() -> None:
     reader = FrameReader(1000)
     reader.feed(masked(0x02, b"") + masked(0x80, b"end"))
     assert [reader.next_frame() for _ in range(2)] == [(CONTINUATION, b""), (BINARY, b"end")]
+
+
+def of_length(first: int, payload: bytes) -> bytes:
+    """A long frame of a client, masked with zeros."""
+    return bytes([first, 0xFF]) + len(payload).to_bytes(8, "big") + bytes(4) + payload
+
+
+@given(st.lists(st.integers(1, 300_000), max_size=6), st.lists(st.booleans(), max_size=6))
+def test_of_a_message_that_is_too_long_the_beginning_is_kept_and_no_more(cuts: list[int], pinged: list[bool]) -> None:
+    message = bytes(range(256)) * 900
+    fragments = [message[:70_000], message[70_000:150_000], message[150_000:]]
+    octets = of_length(0x02, fragments[0])
+    for index, part in enumerate(fragments[1:]):
+        octets += masked(0x89, b"p") if pinged[index : index + 1] == [True] else b""
+        octets += of_length(0x80 if index == 1 else 0x00, part)
+    octets += masked(0x82, b"the next")
+    reader = FrameReader(65_536)
+    found = []
+    for start, stop in zip([0, *sorted(cuts)], [*sorted(cuts), len(octets)], strict=True):
+        for at in range(start, stop, 16_384):
+            reader.feed(octets[at : min(at + 16_384, stop)])
+            while (got := reader.next_frame()) is not None:
+                found.append(got)
+            held = len(reader._buffer) + sum(map(len, reader._parts))
+            assert held <= 65_536 + 16_384 + 14, "a message and a read"
+    assert [got for got in found if got not in ((CONTINUATION, b""), (PING, b"p"))] == [
+        (OVERSIZED, message[:65_536]),
+        (BINARY, b"the next"),
+    ]
+
+
+def test_what_is_discarded_is_bounded() -> None:
+    reader = FrameReader(1000)
+    reader.feed(masked(0x02, bytes(1001), b"\xfe" + (1001).to_bytes(2, "big")))
+    assert reader.next_frame() == (CONTINUATION, b"")
+    reader.feed(bytes((0x00, 0xFF)) + MAX_DISCARDED.to_bytes(8, "big"))
+    with pytest.raises(FrameError) as error:
+        reader.next_frame()
+    assert error.value.code == 1009
+
+
+def test_fragments_are_counted_though_they_are_empty() -> None:
+    reader = FrameReader(1000)
+    reader.feed(masked(0x02, b"") + masked(0x00, b"") * MAX_FRAGMENTS)
+    for _ in range(MAX_FRAGMENTS):
+        assert reader.next_frame() == (CONTINUATION, b"")
+    with pytest.raises(FrameError) as error:
+        reader.next_frame()
+    assert error.value.code == 1008
 
 
 def test_control_frames_we_send_are_short() -> None:
