@@ -28,6 +28,7 @@ from siperb_core.sip.digest import DigestServer, by_strength
 from siperb_core.sip.transaction import ServerTransaction
 from siperb_core.softphones import WEBSOCKET, Softphones
 from siperb_core.store import Store
+from siperb_core.transport.contract import vouch
 
 log = structlog.get_logger()
 
@@ -90,6 +91,17 @@ class Admission:
         self._softphones = softphones
         self._calls = calls
         self._digest = digest
+        host.signalling.known = self.knows
+
+    def knows(self, flow: Flow) -> bool:
+        """Whether who has connected is a PBX's address: in some `allow_from`, or one that we send requests to. A
+        softphone has to sign in, wherever it is.
+        """
+        if flow.transport in WEBSOCKET:
+            return False
+        host = flow.remote[0]
+        listed = any(networks.allowed(item.entry.allow_from, host) for item in self._host.loaded())
+        return listed or self._host.is_peer(flow)
 
     def on_request(self, transaction: ServerTransaction, request: Message) -> None:
         """A new request."""
@@ -124,6 +136,8 @@ class Admission:
                 self._from_pbx(transaction, request)
         elif request.to_tag:
             if not websocket:
+                if transaction.flow.reliable and self._calls.find(request) is not None:
+                    vouch(transaction.flow)  # tags and token of a call are known to its parties alone
                 self._calls.on_request(transaction, request, device="")
             elif (device := self._softphones.authenticated(transaction, request)) is not None:
                 self._calls.on_request(transaction, request, device=device.name)
@@ -192,6 +206,7 @@ class Admission:
             transaction, request, claim.authenticate, entry.algorithms
         ):
             return
+        vouch(flow)
         try:
             answer = connection.answer(request, source)
         except ConnectionFault:
