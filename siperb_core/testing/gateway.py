@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -60,15 +60,17 @@ def head_with(plugins: Iterable[str] | None) -> str:
 
 
 @asynccontextmanager
-async def open_gateway(directory: Path, connections: str = "", *, head: str = _HEAD) -> AsyncIterator[Gateway]:
+async def open_gateway(
+    directory: Path, connections: str = "", *, head: str = _HEAD, make: Callable[[Path], Gateway] = Gateway
+) -> AsyncIterator[Gateway]:
     """Run a gateway with two devices (alice-web, bob-web) and these `[[connection]]` tables until the block ends.
 
-    Entered once every entry has been set up or has failed to be.
+    Entered once every entry has been set up or has failed to be. `make` gives a gateway with another clock, say.
     """
     config = directory / "siperb.toml"
     config.write_text(f"{head}\n{connections}", encoding="utf-8")
     os.chmod(config, 0o600)
-    gateway = Gateway(config)
+    gateway = make(config)
     ended = trio.Event()
 
     async def run(*, task_status: trio.TaskStatus[None]) -> None:

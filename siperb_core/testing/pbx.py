@@ -125,8 +125,10 @@ class PbxCall(Call):
 class Pbx:
     """A running demo PBX. It is a `siperb_core.testing.user_agent.Handler`."""
 
-    def __init__(self, settings: PbxSettings) -> None:
+    def __init__(self, settings: PbxSettings, *, now: Callable[[], float] = time.time) -> None:
+        """`now` says when bindings run out: seconds on any clock."""
         self.settings = settings
+        self.now = now
         self.agent = UserAgent("demo PBX", self, self._route)
         self.registrar = Registrar(
             min_expires=settings.min_expires,
@@ -202,7 +204,7 @@ class Pbx:
         """
         flow = None
         if not target.startswith(("sip:", "sips:")):
-            bindings = [b for b in self.registrar.bindings(target) if b.expires_at > time.time()]
+            bindings = [b for b in self.registrar.bindings(target) if b.expires_at > self.now()]
             if not bindings:
                 raise LookupError(f"{target} is not registered here")
             binding = max(bindings, key=lambda binding: binding.registered_at)
@@ -359,7 +361,7 @@ class Pbx:
         if claimed != account:
             self.agent.respond(transaction, response_to(request, 403, to_tag=token()))
             return
-        now = time.time()
+        now = self.now()
         self.registrar.expire(now)
         self.agent.respond(transaction, self.registrar.register(request, account, transaction.flow, now).response)
 

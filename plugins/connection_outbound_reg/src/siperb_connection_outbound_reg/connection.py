@@ -23,7 +23,7 @@ from siperb_core import (
 from siperb_core.entries import fields
 from siperb_core.entries.networks import allowed
 from siperb_core.entries.peer import PeerSettings, with_port
-from siperb_core.entries.qualify import RETRY_SECONDS, options
+from siperb_core.entries.qualify import ANSWER_SECONDS, RETRY_SECONDS, options
 from siperb_core.sip import Message, parse_uri
 from siperb_core.sip import registration as machine
 
@@ -133,10 +133,9 @@ class OutboundRegistration:
         """Ask by OPTIONS, which needs no password and so cannot be too often wrong, until there is any answer."""
         import trio  # not at the top: what only reads settings, `siperb route` say, need not wait for it
 
-        server, user = with_port(config.server, config.port), config.from_user or config.username
         while True:
             try:
-                await options(ctx, config.target, f"sip:{server}", f"sip:{user}@{config.domain}", config.route)
+                await _ask(ctx, config)
             except ConnectionNotReady:
                 await trio.sleep(RETRY_SECONDS)
             else:
@@ -158,14 +157,21 @@ class OutboundRegistration:
             await driver.unregister()
 
 
+async def _ask(ctx: EntryContext, config: RegistrationSettings) -> None:
+    """Is the PBX there? Raises ConnectionNotReady where it gives no answer."""
+    server, user = with_port(config.server, config.port), config.from_user or config.username
+    await options(ctx, config.target, f"sip:{server}", f"sip:{user}@{config.domain}", config.route)
+
+
 class _Driver:
     """Performs what the registration machine asks for, and says what came of it."""
 
     def __init__(self, ctx: EntryContext, config: RegistrationSettings, contact: str, *, query: bool = False) -> None:
         self._ctx = ctx
+        self._config = config
         self._target = config.target
-        self._keep_alive = config.keep_alive
         self._losses = 0
+        self._knows_options = False
         self._query = query
         self._client = machine.RegistrationClient(config.machine_settings(contact), ctx.random_token)
         self._wake_at = 0.0
@@ -211,9 +217,9 @@ class _Driver:
         registered_at = now()
         with trio.move_on_after(max(0.0, self._wake_at - registered_at)) as waiting:
             try:
-                await self._ctx.keep_alive(self._target, self._keep_alive)
-            except ConnectionNotReady as error:
-                self._ctx.log.debug("registration.not_kept_alive", reason=str(error))
+                await self._until_lost()
+            except* ConnectionNotReady as group:
+                self._ctx.log.debug("registration.not_kept_alive", reason=str(group.exceptions[0]))
             if now() - registered_at > _STEADY_SECONDS:
                 self._losses = 0
             self._losses += 1
@@ -221,6 +227,45 @@ class _Driver:
             if self._losses > 1:
                 await trio.sleep(min(_FIRST_PAUSE * 2 ** (self._losses - 2), _LONGEST_PAUSE))
         return not waiting.cancelled_caught
+
+    async def _until_lost(self) -> None:
+        """Keep the path open as long as it lasts: a connection until it ends; over UDP until the PBX was away."""
+        import trio
+
+        async with trio.open_nursery() as nursery:
+            if self._target.transport == "udp":
+                nursery.start_soon(self._ctx.keep_alive, self._target, self._config.keep_alive)
+                await self._until_away_and_back()
+                nursery.cancel_scope.cancel()
+            else:
+                await self._ctx.keep_alive(self._target, self._config.keep_alive)
+
+    async def _until_away_and_back(self) -> None:
+        """Over UDP nothing tells that a PBX has restarted, and forgotten us: OPTIONS asks now and then if it is there.
+
+        One that has never answered OPTIONS is not missed when it is silent.
+        """
+        import trio
+
+        while await self._is_there():  # noqa: ASYNC110 - another machine tells nobody
+            await trio.sleep(self._config.keep_alive)
+        if not self._knows_options:
+            await trio.sleep_forever()
+        self._ctx.log.info("registration.pbx_silent")
+        while not await self._is_there():  # noqa: ASYNC110
+            await trio.sleep(RETRY_SECONDS)
+
+    async def _is_there(self) -> bool:
+        import trio
+
+        with trio.move_on_after(ANSWER_SECONDS):
+            try:
+                await _ask(self._ctx, self._config)
+            except ConnectionNotReady:
+                return False
+            self._knows_options = True
+            return True
+        return False
 
     async def _sleep(self) -> None:
         import trio  # not at the top: what only reads settings, `siperb route` say, need not wait for it
