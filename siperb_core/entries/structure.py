@@ -12,6 +12,7 @@ import os
 import types
 import typing
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -48,6 +49,12 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{self.path}: {self.wrong}: {self.mend}"
+
+
+@lru_cache(maxsize=256)
+def _schema(cls: type[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Types and fields of an attrs class, by name. To evaluate annotations takes longer than all else here."""
+    return typing.get_type_hints(cls), {field.name: field for field in attrs.fields(cls) if field.init}
 
 
 @attrs.define
@@ -87,8 +94,7 @@ class Structurer:
             self.wrong(path, f"is {_kind(data)}", "make it a table")
             return {}
         values: dict[str, Any] = {}
-        hints = typing.get_type_hints(cls)
-        fields = {field.name: field for field in attrs.fields(cls) if field.init}
+        hints, fields = _schema(cls)
         for key in data:
             if key not in fields:
                 known = ", ".join(sorted(fields)) or "none"
