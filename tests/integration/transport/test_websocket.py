@@ -214,6 +214,7 @@ async def closing_code(stream: trio.SocketStream) -> int:
         (frame(b"x" * (64 * 1024 + 1)), 1009),
         (frame(b"x" * 30_000, final=False) + frame(b"x" * 40_000, opcode=0), 1009),
         (frame(b"x" * 70_000, length=1 << 40), 1009),
+        (frame(MESSAGE + b"x" * (1 << 20)), 1009),  # nothing of it is read on
         (frame(b"\xff\xfe", opcode=1), 1007),
         (frame(b"x", opcode=3), 1002),
         (b"\x82\x01x", 1002),  # not masked
