@@ -82,10 +82,10 @@ class _Slot:
     """One entry's place: its state, and the context its connection type is handed (`EntryContext`)."""
 
     def __init__(self, entry: Entry, entries: Entries) -> None:
+        self._entries = entries
         self.written = entry
         """As the file has it."""
         self.entry = entries.with_addresses(entry)
-        """As it is in force."""
         self.domain = entries.outside.domain
         self.log = log.bind(connection=entry.name)
         self.memory = entries.outside.memory(entry.name)
@@ -102,11 +102,28 @@ class _Slot:
         self.faults = Faults()
         self.switched_off = ""
         """Why the live connection is taken down, once it has done wrong too often."""
-        self.connection: Connection | None = None
+        self.connection = None
         self.scope = trio.CancelScope()
         self.ended = trio.Event()
         self.exchanges: deque[Exchange] = deque(maxlen=KEPT_EXCHANGES)
-        self._entries = entries
+
+    @property
+    def entry(self) -> Entry:  # as it is in force
+        return self._entry
+
+    @entry.setter
+    def entry(self, entry: Entry) -> None:
+        self._entry = entry
+        self._entries.in_use = None
+
+    @property
+    def connection(self) -> Connection | None:
+        return self._connection
+
+    @connection.setter
+    def connection(self, connection: Connection | None) -> None:
+        self._connection = connection
+        self._entries.in_use = None
 
     async def request(self, message: Message, target: Target) -> Message:
         wait = self._entries.pace.wait_for(message, trio.current_time())
@@ -182,6 +199,7 @@ class Entries:
         self.changed = changed
         self.issues = Issues()
         self.pace = Pace()
+        self.in_use: list[LoadedConnection] | None = None  # until an entry changes: every request asks, several times
         self._addresses: dict[str, tuple[Network, ...]] = {}
         self._jitter = jitter
         self._setup_seconds = setup_seconds
@@ -300,8 +318,10 @@ class Entries:
         Those that know a request by its source alone come last: a request that names another by its contact is that
         one's, whatever address it came from.
         """
-        found = [loaded for slot in self._slots.values() if (loaded := self._loaded(slot)) is not None]
-        return sorted(found, key=lambda loaded: loaded.type.allow_from_required)
+        if self.in_use is None:
+            found = [loaded for slot in self._slots.values() if (loaded := self._loaded(slot)) is not None]
+            self.in_use = sorted(found, key=lambda loaded: loaded.type.allow_from_required)
+        return list(self.in_use)
 
     def get(self, name: str) -> LoadedConnection | None:
         """One connection, if it takes calls now."""

@@ -94,7 +94,7 @@ class Structurer:
             self.wrong(path, f"is {_kind(data)}", "make it a table")
             return {}
         values: dict[str, Any] = {}
-        hints, fields = _schema(cls)
+        hints, fields = _schema(cls)  # type: ignore[arg-type]  # mypy: no class is hashable
         for key in data:
             if key not in fields:
                 known = ", ".join(sorted(fields)) or "none"

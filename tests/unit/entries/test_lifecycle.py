@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
+from ipaddress import ip_network
 from typing import Any, ClassVar
 
 import attrs
@@ -270,6 +271,23 @@ async def test_reload_touches_only_what_differs(nursery: trio.Nursery) -> None:
     assert entries.status("heavier")["weight"] == 20
     assert next(ctx for ctx in type_.contexts if ctx.entry.name == "heavier").entry.weight == 20
     assert sorted(item.entry.name for item in entries.loaded()) == ["heavier", "moved", "new", "same"]
+
+
+async def test_what_takes_calls_is_found_once_for_all_requests_until_something_changes(nursery: trio.Nursery) -> None:
+    entries = make()
+    old = Entry("office", "fake", allow_names=("pbx.example",))
+    await start(nursery, entries, old)
+    (first,), (again,) = entries.loaded(), entries.loaded()
+    assert first is again
+    entries.loaded().clear()
+    assert entries.loaded() == [first]
+
+    entries.resolved("pbx.example", (ip_network("192.0.2.1/32"),))
+    assert entries.loaded()[0].entry.allow_from == (ip_network("192.0.2.1/32"),)
+    await entries.reload([attrs.evolve(old, weight=20)])
+    assert entries.loaded()[0].entry.weight == 20
+    await entries.reload([])
+    assert entries.loaded() == []
 
 
 async def test_cancellation_unregisters_in_a_shielded_finally(nursery: trio.Nursery, autojump_clock: Any) -> None:
