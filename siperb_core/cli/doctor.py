@@ -76,10 +76,14 @@ async def ask_gateway(config: Path) -> Running | None:
 
     try:
         async with connect(control_path(config)) as client:
+            connections = tuple(await client.call("show.connections"))
+            memories = {
+                row["name"]: (await client.call("diagnostics", {"name": row["name"]}))["memory"]
+                for row in connections
+                if row["type"] == "inbound_registration" and row["state"] == "loaded"
+            }
             return Running(
-                await client.call("gateway.status"),
-                tuple(await client.call("show.connections")),
-                tuple(await client.call("show.issues")),
+                await client.call("gateway.status"), connections, tuple(await client.call("show.issues")), memories
             )
     except NotRunning:
         return None

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+import attrs
 import trio
 
 from siperb_core.doctor.finding import Notes
 from siperb_core.doctor.our_end import OurEnd
 from siperb_core.doctor.peer import codecs_of
-from siperb_core.entries.contract import ConnectionNotReady, OutboundCall, OutboundLeg
+from siperb_core.doctor.sound import Sound, sound_of
+from siperb_core.entries.contract import ConnectionNotReady, Credentials, OutboundCall, OutboundLeg
 from siperb_core.entries.model import Entry
-from siperb_core.entries.peer import PeerSettings
-from siperb_core.rtp.packet import RtpError
-from siperb_core.rtp.rtcp import Report, ReportBlock, parse_rtcp
+from siperb_core.rtp.rtcp import ReportBlock
 from siperb_core.sdp import SdpError
 from siperb_core.sip import Flow, Message, NameAddr, ParseError
-from siperb_core.testing.codecs import PAYLOAD_TYPES
-from siperb_core.testing.pbx_media import PbxMedia, PortsExhausted
-from siperb_core.testing.pbx_sdp import PbxNegotiation
+from siperb_core.testing import user_agent
+from siperb_core.testing.pbx_media import PortsExhausted
 from siperb_core.testing.session import Call, CallFailed
-from siperb_core.testing.user_agent import Credentials, token
+from siperb_core.testing.user_agent import token
 
 RING_SECONDS = 30.0
 LISTEN_SECONDS = 3.0
 """How long audio is waited for."""
+_CANCEL_SECONDS = 5.0
+"""How long a call that rang in vain is given to end: one that was never answered at all has nothing to cancel."""
 REPORT_SECONDS = 7.0
 """How long the PBX has to say by RTCP what it has received: most do every 5 s."""
 TONE_HZ = 1450
@@ -39,41 +38,62 @@ _MENDS = {
     480: "nobody is there: dial a number that answers, an echo test say",
     486: "the way is free, the person is not: dial a number that answers, an echo test say",
     487: "nobody answered in time: dial a number that does, an echo test say",
-    488: "allow G.722, A-law or µ-law on the PBX, and plain RTP",
 }
+_ALLOW = "allow one of the connection's codecs on the PBX, and {kind}"
+_SOFTPHONE = "call from a softphone: siperb show calls has the counters"
 
 
-async def check_call(
-    notes: Notes, end: OurEnd, entry: Entry, settings: PeerSettings, number: str, *, media: range
-) -> None:
+@attrs.frozen
+class Way:
+    """How a test call leaves, as the connection's own type says. `unheard` is what to say where nothing answers from
+    there that does answer the gateway; empty where nothing is to be excused.
+    """
+
+    leg: OutboundLeg
+    credentials: Credentials | None
+    unheard: str = ""
+
+
+def trial_call(entry: Entry, number: str, username: str = "") -> OutboundCall:
+    """The call a connection type is asked about, as by a softphone of one of its users."""
+    user = next((user for user in entry.users if user != "*"), username or "siperb")
+    request = Message.request(
+        "INVITE",
+        f"sip:{token()}@doctor.invalid",
+        [("From", f"<sip:{user}@doctor.invalid>;tag=1"), ("Call-ID", token())],
+    )
+    return OutboundCall(entry.route.dials(number), "INVITE", user, "doctor", request)
+
+
+async def check_call(notes: Notes, end: OurEnd, entry: Entry, way: Way, number: str, *, media: range) -> None:
     """Call, play a tone, listen, hang up; the findings are `call`, `rtp in` and `rtp out`."""
-    if entry.srtp != "off" or entry.media == "passthrough":
-        text = "the test call speaks plain RTP, which this connection does not"
-        notes.skipped("call", text, "call from a softphone: siperb show calls has the counters")
-        return
     try:
-        leg = _leg(entry, settings, number)
-        flow = await end.targets.first(leg.target)
+        flow = await end.targets.first(way.leg.target)
     except (ConnectionNotReady, ParseError, ValueError) as error:
         notes.wrong("call", f"{number} cannot be called: {error}", "look at the lines above")
         return
-    any_address = "::" if ":" in flow.local[0] else "0.0.0.0"
-    codecs = tuple(codec for codec in entry.codecs if codec in PAYLOAD_TYPES)
     try:
-        sound = PbxMedia(end.agent.nursery, PbxNegotiation(_sdp_address(end, flow), codecs), any_address, media)
+        sound = sound_of(entry, flow, end, media)
     except PortsExhausted:
         notes.wrong("call", "no pair of media ports is free", "set ports in [media] to a range nobody else uses")
         return
+    await _call(notes, end, entry, way, number, flow, sound, media)
+
+
+async def _call(
+    notes: Notes, end: OurEnd, entry: Entry, way: Way, number: str, flow: Flow, sound: Sound, media: range
+) -> None:
+    leg, known = way.leg, way.credentials
     call = Call(
         end.agent,
-        sound,
+        sound.media,
         direction="outgoing",
         flow=flow,
         contact=f"<{await end.contact_uri(entry.name, leg.target)}>",
-        local=NameAddr(leg.from_display, leg.from_uri),
+        local=NameAddr(entry.display_name or leg.from_display, leg.from_uri),
         remote=NameAddr("", leg.to_uri),
         call_id=token(),
-        credentials=_credentials(settings),
+        credentials=None if known is None else user_agent.Credentials(known.username, known.password),
     )
     begin = trio.current_time()
     headers = [*(("Route", route) for route in leg.route), *leg.headers]
@@ -82,53 +102,48 @@ async def check_call(
         try:
             await call.answered()
         except CallFailed as failed:
-            _explain(notes, number, failed)
+            _explain(notes, number, failed, sound, way)
             return
         except SdpError as error:
-            notes.wrong("call", f"the PBX's answer cannot be used: {error.warning}", "allow plain RTP on the PBX")
+            notes.wrong("call", f"the PBX's answer cannot be used: {error.warning}", _ALLOW.format(kind=sound.kind))
             return
     if ringing.cancelled_caught:
         call.cancel()
-        await call.ended.wait()
-        notes.wrong("call", f"{number} rang for {RING_SECONDS:g} s and nobody answered", _MENDS[408])
+        with trio.move_on_after(_CANCEL_SECONDS):
+            await call.ended.wait()
+        if way.unheard and not call.responses:
+            notes.skipped("call", f"no answer to our INVITE within {RING_SECONDS:g} s: {way.unheard}", _SOFTPHONE)
+        else:
+            notes.wrong("call", f"{number} rang for {RING_SECONDS:g} s and nobody answered", _MENDS[408])
         return
     try:
-        codec = sound.agreed.codec if sound.agreed is not None else "none"
-        notes.ok("call", f"{number} answered in {trio.current_time() - begin:.1f} s, with {codec}")
+        notes.ok(
+            "call", f"{number} answered in {trio.current_time() - begin:.1f} s, with {sound.codec} by {sound.kind}"
+        )
         answered = codecs_of(call.responses[-1].body) if call.responses else ()
-        notes.ok("codecs", f"offered {', '.join(codecs)}; the PBX took {', '.join(answered) or codec}")
-        await _check_audio(notes, sound, media)
+        notes.ok("codecs", f"offered {', '.join(sound.codecs)}; the PBX took {', '.join(answered) or sound.codec}")
+        wrong = await sound.connected()
+        if wrong:
+            mend = 'allow WebRTC\'s media on the PBX (ICE, DTLS-SRTP), or let the gateway bridge: media = "auto"'
+            notes.wrong("rtp in", f"no way for audio was found: {wrong}", mend)
+        else:
+            await _check_audio(notes, sound, media)
     finally:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + 5):
             await call.hangup()
 
 
-def _leg(entry: Entry, settings: PeerSettings, number: str) -> OutboundLeg:
-    user = next((user for user in entry.users if user != "*"), settings.username or "siperb")
-    request = Message.request(
-        "INVITE",
-        f"sip:{token()}@doctor.invalid",
-        [("From", f"<sip:{user}@doctor.invalid>;tag=1"), ("Call-ID", token())],
-    )
-    return settings.outbound_leg(OutboundCall(number, "INVITE", user, "doctor", request))
-
-
-def _credentials(settings: PeerSettings) -> Credentials | None:
-    known = settings.credentials
-    return None if known is None else Credentials(known.username, known.password)
-
-
-def _sdp_address(end: OurEnd, flow: Flow) -> str:
-    return end.external or flow.local[0]
-
-
-def _explain(notes: Notes, number: str, failed: CallFailed) -> None:
+def _explain(notes: Notes, number: str, failed: CallFailed, sound: Sound, way: Way) -> None:
+    if way.unheard and (failed.response is None or failed.response.get("Call-ID") is None):
+        notes.skipped("call", f"our INVITE was not answered: {way.unheard}", _SOFTPHONE)
+        return
     warning = failed.response.get("Warning") if failed.response is not None else None
     text = f"{number} was refused: {failed.status} {failed.reason}" + (f" ({warning[:200]})" if warning else "")
-    notes.wrong("call", text, _MENDS.get(failed.status, "look at the PBX's log for this call"))
+    mend = _MENDS.get(failed.status, "look at the PBX's log for this call")
+    notes.wrong("call", text, _ALLOW.format(kind=sound.kind) if failed.status == 488 else mend)
 
 
-async def _check_audio(notes: Notes, sound: PbxMedia, media: range) -> None:
+async def _check_audio(notes: Notes, sound: Sound, media: range) -> None:
     sound.play(TONE_HZ)
     echo = False
     with trio.move_on_after(LISTEN_SECONDS):
@@ -137,6 +152,9 @@ async def _check_audio(notes: Notes, sound: PbxMedia, media: range) -> None:
     heard = sound.ear.packets
     if heard:
         notes.ok("rtp in", f"{heard} packets came in" + (f", at {sound.ear.heard.dbfs:.0f} dB" if heard > 10 else ""))
+    elif sound.unreadable:
+        mend = f"let the PBX send {sound.kind} as it was agreed: srtp of this connection, and its counterpart there"
+        notes.wrong("rtp in", f"{sound.unreadable} packets came in that are no {sound.kind} of the agreed keys", mend)
     else:
         mend = (
             f"let UDP {media.start}-{media.stop - 1} in through the firewall, and set external_address in [gateway] "
@@ -158,21 +176,12 @@ async def _check_audio(notes: Notes, sound: PbxMedia, media: range) -> None:
         notes.ok("rtp out", f"{sent} packets sent, and by its RTCP the PBX got them")
 
 
-async def _report(sound: PbxMedia) -> ReportBlock | None:
+async def _report(sound: Sound) -> ReportBlock | None:
     """What the PBX says of our RTP; None where it says nothing in time."""
     with trio.move_on_after(REPORT_SECONDS):
         while True:
-            block = _block_of(sound.last_rtcp, sound.ssrc)
+            block = sound.report()
             if block is not None:
                 return block
             await trio.sleep(0.1)
     return None
-
-
-def _block_of(data: bytes, ssrc: int) -> ReportBlock | None:
-    try:
-        packets: list[Any] = list(parse_rtcp(data)) if data else []
-    except RtpError:
-        return None
-    reports = [packet for packet in packets if isinstance(packet, Report)]
-    return next((block for report in reports for block in report.blocks if block.ssrc == ssrc), None)

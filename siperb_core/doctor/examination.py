@@ -10,15 +10,17 @@ import attrs
 import trio
 
 from siperb_core.doctor import machine, peer
-from siperb_core.doctor.calling import check_call
+from siperb_core.doctor.calling import Way, check_call, trial_call
 from siperb_core.doctor.finding import Finding, Notes
 from siperb_core.doctor.our_end import OurEnd, open_our_end
-from siperb_core.entries.contract import ConnectionNotReady
+from siperb_core.entries.contract import ConnectionNotReady, OutboundLeg, Refusal
 from siperb_core.entries.lifecycle import Entries
+from siperb_core.entries.live import ConnectionFault, LoadedConnection
 from siperb_core.entries.model import Entry, GatewayConfig
 from siperb_core.entries.peer import PeerSettings
 from siperb_core.entries.source import LoadResult
 from siperb_core.plugins import Plugins
+from siperb_core.sip import ParseError
 from siperb_core.transport.resolver import Resolver
 
 AT_A_TIME = 8
@@ -32,6 +34,8 @@ class Running:
     status: Mapping[str, Any]
     connections: tuple[Mapping[str, Any], ...] = ()
     issues: tuple[Mapping[str, Any], ...] = ()
+    memories: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict)
+    """Of connections whose PBX registers: where it is, by connection."""
 
     @property
     def listening(self) -> list[str]:
@@ -102,8 +106,7 @@ class Examination:
             if entry.type != "inbound_registration":
                 await peer.check_authentication(notes, end, entries, entry)
             if number is not None:
-                text = "the way to this PBX is the one it has opened to the running gateway"
-                notes.skipped("call", text, "call from a softphone: siperb show calls has the counters")
+                await self._call_registered(notes, end, entry, number)
         machine.check_issues(notes, () if self.running is None else self.running.issues, entry.name)
 
     def _settings(self, notes: Notes, entry: Entry) -> bool:
@@ -165,5 +168,53 @@ class Examination:
         if number is None:
             peer.check_offered(notes, entry, response)
         else:
-            first, last = self.config.media.ports
-            await check_call(notes, end, entry, settings, number, media=range(first, last + 1))
+            try:
+                leg = settings.outbound_leg(trial_call(entry, number, settings.username))
+            except (ParseError, ValueError) as error:
+                notes.wrong("call", f"{number} cannot be called: {error}", "look at the lines above")
+                return
+            await check_call(notes, end, entry, Way(leg, settings.credentials), number, media=self._ports)
+
+    @property
+    def _ports(self) -> range:
+        first, last = self.config.media.ports
+        return range(first, last + 1)
+
+    async def _call_registered(self, notes: Notes, end: OurEnd, entry: Entry, number: str) -> None:
+        """Call the contact a PBX has registered: the connection type itself says how, by the gateway's memory of it."""
+        memory = None if self.running is None else self.running.memories.get(entry.name)
+        if memory is None:
+            text = "where this PBX is only the running gateway knows, once it has registered"
+            notes.skipped("call", text, "siperb run, and wait until the PBX has registered")
+            return
+        end.memories[entry.name] = dict(memory)
+        settled = trio.Event()
+        entries = Entries(self.plugins.connection_types, end, changed=lambda name: settled.set())
+        async with trio.open_nursery() as nursery:
+            await nursery.start(entries.run, [entry])
+            loaded = None
+            with trio.move_on_after(5):
+                while (loaded := entries.get(entry.name)) is None:
+                    await settled.wait()
+                    settled = trio.Event()
+            if loaded is None:
+                notes.wrong("call", f"it cannot be set up here: {entries.status(entry.name)['reason']}", "siperb check")
+            else:
+                await self._call_through(notes, end, loaded, number)
+            nursery.cancel_scope.cancel()
+
+    async def _call_through(self, notes: Notes, end: OurEnd, loaded: LoadedConnection, number: str) -> None:
+        entry = loaded.entry
+        try:
+            leg = loaded.outbound_leg(trial_call(entry, number))
+            credentials = loaded.credentials
+        except (ConnectionFault, ParseError) as error:
+            notes.wrong("call", f"{entry.type} cannot say how to call: {error}", "report it to the plugin's author")
+            return
+        if isinstance(leg, Refusal):
+            notes.wrong("call", f"{number} cannot be called: {leg.reason}", "let the PBX register")
+        elif not isinstance(leg, OutboundLeg):
+            notes.skipped("call", f"{entry.type} answers this number without a PBX")
+        else:
+            unheard = "behind a NAT only the gateway's own socket reaches this PBX"
+            await check_call(notes, end, entry, Way(leg, credentials, unheard), number, media=self._ports)

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, MutableMapping
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dns.asyncresolver
 import dns.exception
@@ -25,9 +25,14 @@ from siperb_core.testing.user_agent import ALLOW, UserAgent, background, token
 from siperb_core.transport.contract import Listener
 from siperb_core.transport.resolver import Resolver
 
+if TYPE_CHECKING:
+    from siperb_core.testing.softphone_media import SoftphoneMedia
+    from siperb_core.testing.softphone_peer import AsyncioThread
+
 ANSWER_SECONDS = 8.0
 """A PBX that has not answered by then is not going to: UDP repeats a request four times before."""
 _KEPT = 100
+_CLOSING = 5.0
 
 
 class Asked:
@@ -83,6 +88,8 @@ class OurEnd:
         self.agent = UserAgent("siperb doctor", self, lambda uri, fallback: fallback)
         self.heard: list[tuple[Message, Flow, Via | None]] = []
         """Final responses, in order."""
+        self.memories: dict[str, MutableMapping[str, Any]] = {}
+        self._thread: AsyncioThread | None = None
         self._config = config
         self._plugins = plugins
         self._nursery = nursery
@@ -97,6 +104,24 @@ class OurEnd:
                 await self._listen(Listen("udp", (host, 0)))
             except OSError:  # told as a finding about that port; what can be looked at from elsewhere is
                 await self._listen(Listen("udp", ("::" if ":" in host else "0.0.0.0", 0)))
+
+    def softphone_media(self, address: str, codecs: tuple[str, ...]) -> SoftphoneMedia:
+        """Media as a softphone has them: ICE, DTLS-SRTP."""
+        # Not at the top: ICE and DTLS take half a second to import.
+        from aiortc.rtcdtlstransport import RTCCertificate
+
+        from siperb_core.testing.softphone_media import SoftphoneMedia
+        from siperb_core.testing.softphone_peer import AsyncioThread
+
+        if self._thread is None:
+            self._thread = AsyncioThread()
+        return SoftphoneMedia(self._thread, RTCCertificate.generateCertificate(), [address], codecs)
+
+    async def close(self) -> None:
+        """After the calls, whose media needs its thread to close."""
+        if self._thread is not None:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + _CLOSING):
+                await self._thread.close()
 
     async def _listen(self, listen: Listen) -> Listener:
         transport = self._plugins.transports[listen.transport]
@@ -139,8 +164,8 @@ class OurEnd:
         await trio.sleep_forever()
 
     def memory(self, entry: str) -> MutableMapping[str, Any]:
-        """The gateway's memory is the gateway's: nothing is remembered."""
-        return {}
+        """A copy of what the gateway has told of its own; nothing is remembered here."""
+        return self.memories.setdefault(entry, {})
 
     def now(self) -> float:
         """Seconds since the epoch."""
@@ -167,8 +192,13 @@ async def open_our_end(
     config: GatewayConfig, plugins: Plugins, *, resolver: Resolver | None = None
 ) -> AsyncIterator[OurEnd]:
     """Our end, as long as the block lasts. Raises OSError where no socket can be had."""
-    async with background() as nursery:
-        end = OurEnd(config, plugins, nursery, resolver)
-        await nursery.start(end.agent.run)
-        await end.open()
-        yield end
+    end: OurEnd | None = None
+    try:
+        async with background() as nursery:
+            end = OurEnd(config, plugins, nursery, resolver)
+            await nursery.start(end.agent.run)
+            await end.open()
+            yield end
+    finally:
+        if end is not None:
+            await end.close()

@@ -84,9 +84,9 @@ class PeerConnection:
         if leg.srtp is not None:
             send, receive = (leg.srtp.suite, leg.srtp.send), (leg.srtp.suite, leg.srtp.receive)
         if send != self._keys[0]:
-            self._outbound = _session(send, Policy.SSRC_ANY_OUTBOUND)
+            self._outbound = srtp_session(send, Policy.SSRC_ANY_OUTBOUND)
         if receive != self._keys[1]:
-            self._inbound = _session(receive, Policy.SSRC_ANY_INBOUND)
+            self._inbound = srtp_session(receive, Policy.SSRC_ANY_INBOUND)
         self._keys = [send, receive]
 
     def readable(self) -> None:
@@ -192,7 +192,8 @@ class PeerConnection:
         self.rtcp.close()
 
 
-def _session(key: tuple[SrtpSuite, str] | None, kind: int) -> Session | None:
+def srtp_session(key: tuple[SrtpSuite, str] | None, kind: int) -> Session | None:
+    """libsrtp's session for one direction, of suite and key; `kind` is the policy's SSRC type. None for no key."""
     if key is None:
         return None
     policy = Policy(key=b64decode(key[1]), ssrc_type=kind, srtp_profile=_PROFILES[key[0]])

@@ -68,6 +68,8 @@ class PbxSettings:
     own_order: bool = False
     """Whether our order of codecs decides in answers; else the offer's does."""
     telephone_event: bool = True
+    srtp: bool = False
+    """SRTP with keys in the SDP (RFC 4568), and nothing else."""
     tone_hz: int = 1000
     tone_dbfs: float = tones.LEVEL
     ring_seconds: float = 0.0
@@ -309,7 +311,11 @@ class Pbx:
     ) -> PbxCall:
         settings = self.settings
         negotiation = PbxNegotiation(
-            settings.address, settings.codecs, own_order=settings.own_order, events=settings.telephone_event
+            settings.address,
+            settings.codecs,
+            own_order=settings.own_order,
+            events=settings.telephone_event,
+            srtp=settings.srtp,
         )
         media = PbxMedia(self.agent.nursery, negotiation, settings.address, settings.rtp_ports)
         call = PbxCall(

@@ -1,4 +1,4 @@
-"""The media of one call of the demo PBX: real RTP on its own pair of sockets, sent every 20 ms by the clock.
+"""The media of one call of the demo PBX: real RTP or SRTP on its own pair of sockets, sent every 20 ms by the clock.
 
 Tones are made once and sent round and round; what is heard is decoded when somebody asks. So a call costs two
 datagrams every 20 ms and nothing else.
@@ -13,7 +13,10 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 import trio
+from pylibsrtp import Error as SrtpError
+from pylibsrtp import Policy, Session
 
+from siperb_core.media.peer_leg import srtp_session
 from siperb_core.rtp.packet import RtpError, RtpPacket, build_rtp, kind_of, parse_rtp
 from siperb_core.testing import codecs, tones
 from siperb_core.testing.ear import DigitHeard, Ear
@@ -66,6 +69,8 @@ class PbxMedia:
     def __init__(self, nursery: trio.Nursery, negotiation: PbxNegotiation, address: str, ports: range | None) -> None:
         self.ear = Ear()
         self.packets_out = self.rtcp_in = 0
+        self.unreadable = 0
+        """Packets that are no RTP, or SRTP of another key."""
         self.last_rtcp = b""
         """The last RTCP datagram that came in."""
         self.agreed: Agreed | None = None
@@ -87,6 +92,8 @@ class PbxMedia:
         self._scope = trio.CancelScope()
         self._running = False
         self._closed = False
+        self._protect: Session | None = None
+        self._unprotect: Session | None = None
 
     # What to send
 
@@ -152,6 +159,12 @@ class PbxMedia:
     def _use(self, agreed: Agreed) -> None:
         if self._closed:
             return
+        if agreed.keys != (self.agreed.keys if self.agreed is not None else None):
+            send = receive = None
+            if agreed.keys is not None:
+                send, receive = (agreed.keys.suite, agreed.keys.send), (agreed.keys.suite, agreed.keys.receive)
+            self._protect = srtp_session(send, Policy.SSRC_ANY_OUTBOUND)
+            self._unprotect = srtp_session(receive, Policy.SSRC_ANY_INBOUND)
         self.agreed = agreed
         self.ear.tune(agreed.codec)
         self._marker = True
@@ -204,8 +217,9 @@ class PbxMedia:
     def _send(self, payload_type: int, payload: bytes, timestamp: int, marker: bool, agreed: Agreed) -> None:
         self._sequence = (self._sequence + 1) & 0xFFFF
         packet = RtpPacket(payload_type, self._sequence, timestamp, self.ssrc, payload, marker)
+        data = build_rtp(packet)
         try:
-            self._rtp.sendto(build_rtp(packet), agreed.remote)
+            self._rtp.sendto(data if self._protect is None else self._protect.protect(data), agreed.remote)
         except OSError:
             return  # a full buffer, or nobody there yet: lost, as RTP may be
         self.packets_out += 1
@@ -222,18 +236,18 @@ class PbxMedia:
                     continue  # an ICMP answer to what was sent earlier
                 if kind_of(data) == "rtp":
                     try:
-                        self._take(parse_rtp(data))
-                    except RtpError:
-                        continue
+                        self._take(parse_rtp(data if self._unprotect is None else self._unprotect.unprotect(data)))
+                    except (RtpError, SrtpError, ValueError):
+                        self.unreadable += 1
 
     async def _receive_rtcp(self) -> None:
         while True:
             await trio.lowlevel.wait_readable(self._rtcp)
             try:
                 while data := self._rtcp.recv(2048):
-                    self.last_rtcp = data
+                    self.last_rtcp = data if self._unprotect is None else self._unprotect.unprotect_rtcp(data)
                     self.rtcp_in += 1
-            except OSError:
+            except (OSError, SrtpError, ValueError):
                 continue
 
     def _take(self, packet: RtpPacket) -> None:

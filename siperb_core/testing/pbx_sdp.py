@@ -1,12 +1,17 @@
-"""The demo PBX's side of offer and answer: plain RTP, its codecs, telephone-event (RFC 3264, RFC 4733)."""
+"""The demo PBX's side of offer and answer: RTP, plain or with SDES keys, its codecs, telephone-event (RFC 3264, RFC
+4568, RFC 4733).
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import attrs
 
+from siperb_core.sdp.crypto import Crypto, accepted, chosen, new_keys, read_crypto
 from siperb_core.sdp.description import Media, SdpError, SessionDescription, parse_sdp
+from siperb_core.sdp.plan import PeerKeys
 from siperb_core.testing.codecs import PAYLOAD_TYPES
 
 _STATIC = {str(number): name for name, number in PAYLOAD_TYPES.items()}
@@ -24,6 +29,7 @@ class Agreed:
     events: int | None  # payload type of telephone-event; None where the other side has none
     remote: tuple[str, int]
     direction: str  # what we may do
+    keys: PeerKeys | None = None  # None: plain RTP
 
 
 @attrs.frozen
@@ -36,6 +42,7 @@ class _Described:
     remote: tuple[str, int]
     direction: str
     index: int
+    crypto: tuple[Crypto, ...] = ()
 
 
 def _payload_name(media: Media, payload_type: str) -> tuple[str, str]:
@@ -48,10 +55,11 @@ def _payload_name(media: Media, payload_type: str) -> tuple[str, str]:
     return _STATIC.get(payload_type, ""), "8000"
 
 
-def _read(description: SessionDescription) -> _Described:
-    usable = [m.kind == "audio" and m.port > 0 and m.proto in ("RTP/AVP", "RTP/AVPF") for m in description.media]
+def _read(description: SessionDescription, secure: bool) -> _Described:
+    profiles = ("RTP/SAVP", "RTP/SAVPF") if secure else ("RTP/AVP", "RTP/AVPF")
+    usable = [m.kind == "audio" and m.port > 0 and m.proto in profiles for m in description.media]
     if True not in usable:
-        raise SdpError("no audio over RTP/AVP is offered", warning_code=304)
+        raise SdpError(f"no audio over {profiles[0]} is offered", warning_code=304)
     index = usable.index(True)
     media = description.media[index]
     codecs: dict[str, int] = {}
@@ -75,17 +83,24 @@ def _read(description: SessionDescription) -> _Described:
         direction = next((d for d in _DIRECTIONS if description.get(d) is not None), "sendrecv")
     if address == "0.0.0.0":
         direction = "sendonly" if direction == "sendrecv" else "inactive"  # on hold as RFC 2543 had it
-    return _Described(codecs, tuple(names), events, (address, media.port), direction, index)
+    crypto = read_crypto(media) if secure else ()
+    return _Described(codecs, tuple(names), events, (address, media.port), direction, index, crypto)
 
 
 class PbxNegotiation:
-    """The descriptions of one call. `codecs` is our order; with `own_order` it decides in answers, else the offer's."""
+    """The descriptions of one call. `codecs` is our order; with `own_order` it decides in answers, else the offer's.
 
-    def __init__(self, address: str, codecs: Sequence[str], *, own_order: bool = False, events: bool = True) -> None:
+    `srtp`: SRTP with keys in the SDP (RFC 4568), and nothing else.
+    """
+
+    def __init__(
+        self, address: str, codecs: Sequence[str], *, own_order: bool = False, events: bool = True, srtp: bool = False
+    ) -> None:
         self._address = address
         self._codecs = tuple(codecs)
         self._own_order = own_order
         self._events = events
+        self._keys = new_keys(os.urandom) if srtp else ()
         self._version = 0
         self._last: Agreed | None = None
         self.held = False
@@ -97,12 +112,13 @@ class PbxNegotiation:
         if self._last is not None:
             formats = {self._last.codec: self._last.payload_type} | formats
         events = OWN_EVENTS if self._last is None else self._last.events
-        return self._write(port, formats, events if self._events else None, "sendonly" if self.held else "sendrecv", [])
+        direction = "sendonly" if self.held else "sendrecv"
+        return self._write(port, formats, events if self._events else None, direction, [], crypto=self._keys)
 
     def answer(self, offer: bytes, port: int) -> tuple[bytes, Agreed]:
         """Our answer and what it settles. Raises SdpError where nothing fits."""
         description = parse_sdp(offer)
-        theirs = _read(description)
+        theirs = _read(description, bool(self._keys))
         order = self._codecs if self._own_order else tuple(theirs.codecs)
         codec = next((name for name in order if name in theirs.codecs and name in self._codecs), None)
         if codec is None:
@@ -112,14 +128,20 @@ class PbxNegotiation:
         if self.held:
             direction = {"sendrecv": "sendonly", "recvonly": "inactive"}.get(direction, direction)
         events = theirs.events if self._events else None
-        agreed = self._last = Agreed(codec, theirs.codecs[codec], events, theirs.remote, direction)
+        shown: tuple[Crypto, ...] = ()
+        keys = None
+        if self._keys:
+            line, own = chosen(theirs.crypto, self._keys, "the offer")
+            shown, keys = (own,), PeerKeys(line.suite, own.key, line.key)
+        agreed = self._last = Agreed(codec, theirs.codecs[codec], events, theirs.remote, direction, keys)
         refused = [m for i, m in enumerate(description.media) if i != theirs.index]
         before = theirs.index
-        return self._write(port, {codec: agreed.payload_type}, events, direction, refused, before), agreed
+        formats = {codec: agreed.payload_type}
+        return self._write(port, formats, events, direction, refused, before, crypto=shown), agreed
 
     def accept(self, answer: bytes) -> Agreed:
         """What their answer to our offer settles. Raises SdpError where it is no answer to it."""
-        theirs = _read(parse_sdp(answer))
+        theirs = _read(parse_sdp(answer), bool(self._keys))
         codec = next((name for name in theirs.codecs if name in self._codecs), None)
         if codec is None:
             raise SdpError(f"no common codec in the answer: {', '.join(theirs.names)}", warning_code=305)
@@ -127,7 +149,11 @@ class PbxNegotiation:
         if self.held:
             direction = {"sendrecv": "sendonly", "recvonly": "inactive"}.get(direction, direction)
         events = theirs.events if self._events else None
-        self._last = Agreed(codec, theirs.codecs[codec], events, theirs.remote, direction)
+        keys = None
+        if self._keys:
+            line, own = accepted(theirs.crypto, self._keys, "the answer")
+            keys = PeerKeys(line.suite, own.key, line.key)
+        self._last = Agreed(codec, theirs.codecs[codec], events, theirs.remote, direction, keys)
         return self._last
 
     def _write(
@@ -138,11 +164,14 @@ class PbxNegotiation:
         direction: str,
         refused: Sequence[Media],
         before: int = 0,
+        crypto: Sequence[Crypto] = (),
     ) -> bytes:
         self._version += 1
         family = "IP6" if ":" in self._address else "IP4"
         formats = [*codecs.values(), *([] if events is None else [events])]
-        audio = [f"m=audio {port} RTP/AVP {' '.join(map(str, formats))}"]
+        profile = "RTP/SAVP" if self._keys else "RTP/AVP"
+        audio = [f"m=audio {port} {profile} {' '.join(map(str, formats))}"]
+        audio += [f"a=crypto:{line}" for line in crypto]
         audio += [f"a=rtpmap:{number} {name}/8000" for name, number in codecs.items()]
         if events is not None:
             audio += [f"a=rtpmap:{events} telephone-event/8000", f"a=fmtp:{events} 0-15"]
