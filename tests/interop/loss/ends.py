@@ -24,6 +24,7 @@ class LightPbx:
         self.counts: Counter[str] = Counter()
         self._answers: dict[tuple[str, str], Message] = {}
         self._acknowledged: dict[str, trio.Event] = {}
+        self.answered: set[str] = set()
         self.running: set[str] = set()
         """Calls that were answered and have not ended, by Call-ID."""
 
@@ -55,11 +56,13 @@ class LightPbx:
             if message.call_id in self._acknowledged:
                 self._acknowledged[message.call_id].set()
         elif known is not None:
+            self.counts["requests again"] += 1
             await sock.sendto(bytes(known), source)
         elif message.method == "INVITE":
             answer = response_to(message, 200, to_tag=token(), headers=[("Contact", f"<{self.contact}>")])
             self._answers[key] = answer
             self._acknowledged[message.call_id] = trio.Event()
+            self.answered.add(message.call_id)
             self.running.add(message.call_id)
             await sock.sendto(bytes(response_to(message, 180, to_tag=answer.to_tag)), source)
             nursery.start_soon(self._until_acknowledged, sock, source, answer)
@@ -72,6 +75,7 @@ class LightPbx:
         interval = T1
         with trio.move_on_after(GIVE_UP):
             while not self._acknowledged[answer.call_id].is_set():
+                self.counts["200 to INVITE"] += 1
                 await sock.sendto(bytes(answer), source)
                 with trio.move_on_after(interval):
                     await self._acknowledged[answer.call_id].wait()

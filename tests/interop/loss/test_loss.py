@@ -80,6 +80,8 @@ async def test_calls_over_a_leg_that_loses_every_tenth_datagram(tmp_path: Path, 
                     phones.append(LightPhone(await nursery.start(_open, (here, 8088))))
                     await phones[-1].register("alice-web", "alice-secret")
                     nursery.start_soon(phones[-1].serve)
+                assert gateway.process is not None
+                cpu = cpu_seconds(gateway.process.pid)
                 async with trio.open_nursery() as calls:
                     start = trio.current_time()
                     setting_up = trio.Semaphore(AT_ONCE)
@@ -89,7 +91,10 @@ async def test_calls_over_a_leg_that_loses_every_tenth_datagram(tmp_path: Path, 
                         await trio.sleep_until(start + (number + 1) / PER_SECOND)
                     rate = CALLS / (trio.current_time() - start)
                 outcomes = sum((phone.outcomes for phone in phones), start=Counter[str]())
-                print(f"{CALLS} calls at {rate:.0f}/s: {dict(outcomes)}, network {dict(relay.counts)}")
+                cpu = (cpu_seconds(gateway.process.pid) - cpu) / CALLS * 1000
+                again = pbx.counts["requests again"], pbx.counts["200 to INVITE"] - len(pbx.answered)
+                print(f"{CALLS} calls offered at {rate:.0f}/s, {cpu:.1f} ms CPU each: {dict(outcomes)}")
+                print(f"the network: {dict(relay.counts)}; came again: {again[0]} requests, {again[1]} 200s to INVITE")
                 told = (outcomes, relay.counts, pbx.counts)
                 assert relay.counts["lost"] > relay.counts["sent"] / 20, told
                 assert outcomes["set up"] >= 0.995 * CALLS, told
@@ -103,6 +108,12 @@ async def test_calls_over_a_leg_that_loses_every_tenth_datagram(tmp_path: Path, 
                 await until(nothing_left, seconds=GIVE_UP + 30)
                 assert "Traceback" not in gateway.log
                 nursery.cancel_scope.cancel()  # the phones go before their gateway
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 async def _open(remote: tuple[str, int], *, task_status: trio.TaskStatus[object]) -> None:
