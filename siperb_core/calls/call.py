@@ -63,6 +63,8 @@ class Call:
         self.over = False
         self.internal = False
         """A softphone calls softphones: all but what is shown of the call is as if a PBX had called."""
+        self.trusted = False
+        """Whether the PBX is told who calls, and believed (RFC 3325)."""
         self._answered: Dialog | None = None
         self._branch_of: dict[str, str] = {}  # callee's tag -> the media's branch
         self._negotiations: dict[str, Negotiation] = {}  # by the callee's tag
@@ -76,6 +78,7 @@ class Call:
         call.usages = Usages.from_json(data["usages"])
         call.over = call.record.state == "ended"
         call.internal = bool(data.get("internal"))
+        call.trusted = data.get("trusted", False)
         stored = data["dialog"]
         dialog = Dialog(
             call_id=stored["call_id"],
@@ -101,6 +104,10 @@ class Call:
     def client_side(self) -> Side:
         """The softphone's side."""
         return "caller" if self.direction == "outbound" else "callee"
+
+    def believes(self, side: Side) -> bool:
+        """Whether what a side asserts is passed on: never what a softphone does."""
+        return self.trusted and side != self.client_side
 
     def origin(self, side: Side) -> Origin:
         """A side as the media see it."""
@@ -373,6 +380,7 @@ class Call:
             "internal": self.internal,
             "bridged": self.media is not None and not self.over,
             "record": self.record.stored(),
+            "trusted": self.trusted,
             "usages": self.usages.as_json(),
             "dialog": dialog
             and {

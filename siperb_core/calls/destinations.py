@@ -58,6 +58,7 @@ class ThroughConnections:
             loaded = self._candidates.popleft()
             entry = self._current = call.entry = loaded.entry
             call.record.connection = entry.name
+            call.trusted = entry.trusted
             refusal = self._go(self._way_out(loaded), loaded)
             if refusal is None:
                 return
@@ -282,7 +283,7 @@ class ToSoftphones:
         call.record.connection = connection if entry is None else entry.name
         self._call = call
         self._caller = caller
-        self._trusted = entry is not None and entry.trusted
+        self._trusted = call.trusted = entry is not None and entry.trusted
         self._reachable = [(binding, binding.flow) for binding in bindings if binding.flow is not None]
 
     def start(self) -> None:

@@ -45,7 +45,7 @@ class DialogRequest(Sender):
             return
         call, dialog = self.call, self.dialog
         message = carry_request(self.request, self.leg)
-        if (self.side == "caller") == (call.direction == "outbound"):  # a softphone is not believed who it is
+        if not call.believes(self.side):
             identity.forget_assertions(message)
         call.translate(message, dialog, self.side)
         if self.request.method in _ABOUT_SUBSCRIPTIONS:
@@ -81,6 +81,8 @@ class DialogRequest(Sender):
                 self._refuse_sdp(error)
                 return
         carried = carry_response(response, request, self.dialog.leg(self.side).contact)
+        if not self.call.believes(other(self.side)):
+            identity.forget_assertions(carried)
         if sdp is not None:
             carried.set_body(sdp, "application/sdp")
         self._respond(carried)

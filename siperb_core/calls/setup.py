@@ -20,7 +20,7 @@ from siperb_core.calls.record import CallRecord
 from siperb_core.calls.usages import ACK_WITHIN, wants_no_subscription
 from siperb_core.entries.model import Entry
 from siperb_core.sdp import SdpError
-from siperb_core.sip import Flow, Message, ParseError, response_to
+from siperb_core.sip import Flow, Message, ParseError, identity, response_to
 from siperb_core.sip.dialog import (
     Dialog,
     Leg,
@@ -322,7 +322,7 @@ class CallSetup(Call):
         if best is None:
             self.refuse(480, "Temporarily Unavailable")
             return
-        carried = carry_response(best, self.request, self.caller.contact)
+        carried = self._carried(best, None)
         if best.status in (401, 407):
             # The challenge is between the gateway and the PBX; a softphone has no credentials for it.
             reason = "PBX Refused Credentials" if self.direction == "outbound" else "Softphone Asked For Credentials"
@@ -440,6 +440,8 @@ class CallSetup(Call):
 
     def _carried(self, response: Message, sdp: bytes | None) -> Message:
         carried = carry_response(response, self.request, self.caller.contact)
+        if not self.believes("callee"):
+            identity.forget_assertions(carried)
         if sdp is not None:
             carried.set_body(sdp, "application/sdp")
         return carried

@@ -1,7 +1,7 @@
 """Who calls, and who is told: network-asserted identity (RFC 3325) and privacy (RFC 3323).
 
-An identity is asserted to, and believed from, trusted connections alone. A caller who asks for privacy is named to
-nobody else.
+An identity is asserted to, and believed from, trusted connections alone; so is whom a call was for before it was
+diverted (RFC 5806, RFC 7044), which names people as well. A caller who asks for privacy is named to nobody else.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from siperb_core.sip.message import Message
 ANONYMOUS = NameAddr("Anonymous", "sip:anonymous@anonymous.invalid", ())
 """From of a caller who is not to be known (RFC 3323 section 4.1.1.3)."""
 
-_ASSERTED = ("P-Asserted-Identity", "P-Preferred-Identity", "Remote-Party-ID")
+_ASSERTED = ("P-Asserted-Identity", "P-Preferred-Identity", "Remote-Party-ID", "Diversion", "History-Info")
 _TELLING = ("Reply-To", "Call-Info", "Organization", "Subject", "User-Agent", "In-Reply-To", "Referred-By")
 """What else tells who somebody is (RFC 3323 section 4.1, RFC 3892 section 2.1)."""
 _PRIVATE = frozenset({"id", "user", "header"})
@@ -27,7 +27,7 @@ def wants_privacy(message: Message) -> bool:
 
 
 def forget_assertions(message: Message) -> None:
-    """Take out what a sender who is not trusted says of himself (RFC 3325 section 5)."""
+    """Take out what a sender who is not trusted says of himself and of who was called before (RFC 3325 section 5)."""
     for name in _ASSERTED:
         message.remove(name)
 

@@ -39,6 +39,64 @@ class KnownSoftphones:
         return None
 
 
+def names_boss(message: Message) -> bool:
+    return b"boss" in bytes(message)
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+async def test_who_was_called_before_is_told_to_and_believed_from_the_trusted(trusted: bool) -> None:
+    """Diversion and History-Info, in requests and in responses, of a PBX: its calls, and its part in ours."""
+    said = [ASSERTED, *DIVERTED]
+    world = World()
+    world.entry = Entry("office", "fake", trusted=trusted)
+    phone = EndPoint(world, FakeFlow("ws", ("203.0.113.5", 40000)), "alice")
+    world.bind("alice", phone.flow)
+    pbx = EndPoint(world, FakeFlow("udp", ("198.51.100.1", 5060)), "4711")
+    pbx.invite("alice", *said)
+    message = phone.flow.next_of("INVITE")
+    assert [message.get(name) for name, _ in said] == [value if trusted else None for _, value in said]
+    phone.respond(message, 200, *said)
+    accepted = pbx.flow.next_of(200)
+    assert not names_boss(accepted), "a softphone is never believed"
+    pbx.learn(accepted)
+    pbx.request("ACK", cseq=pbx.cseq)
+    pbx.request("INFO", *said)
+    info = phone.flow.next_of("INFO")
+    assert names_boss(info) is trusted
+    phone.respond(info, 200, *said)
+    assert not names_boss(pbx.flow.next_of(200))
+    phone.request("INFO", *said)
+    info = pbx.flow.next_of("INFO")
+    assert not names_boss(info)
+    pbx.respond(info, 200, *said)
+    assert names_boss(phone.flow.next_of(200)) is trusted
+
+
+@pytest.mark.parametrize("status", [180, 200, 486])
+@pytest.mark.parametrize("trusted", [True, False])
+async def test_what_a_softphone_says_goes_nowhere_and_what_the_called_pbx_says_if_trusted(
+    trusted: bool, status: int
+) -> None:
+    exchange = Exchange([Entry("a", "fake", trusted=trusted)])
+    phone = EndPoint(exchange, FakeFlow("ws", ("203.0.113.5", 40000)), "alice")
+    phone.invite("600", ASSERTED, *DIVERTED)
+    invite = exchange.flows["a"].next_of("INVITE")
+    assert not names_boss(invite)
+    assert (invite.get("P-Asserted-Identity") is not None) is trusted, "the connection's own, then"
+    pbx = EndPoint(exchange, exchange.flows["a"], "pbx")
+    pbx.respond(invite, status, ASSERTED, *DIVERTED)
+    assert names_boss(phone.flow.next_of(status)) is trusted
+
+
+async def test_a_private_caller_s_way_is_not_told_a_softphone() -> None:
+    world = World()
+    world.entry = Entry("office", "fake", trusted=True)
+    flow = FakeFlow("ws", ("203.0.113.5", 40000))
+    world.bind("alice", flow)
+    EndPoint(world, FakeFlow("udp", ("198.51.100.1", 5060)), "4711").invite("alice", ("Privacy", "id"), *DIVERTED)
+    assert not names_boss(flow.next_of("INVITE"))
+
+
 class Exchange(World):
     """A gateway with these entries; each PBX is a flow of its own."""
 
@@ -219,6 +277,10 @@ async def test_an_emergency_call_without_any_way_says_so(entries: list[Entry]) -
 
 
 ASSERTED = ("P-Asserted-Identity", "<sip:boss@gw.example>")
+DIVERTED = [
+    ("Diversion", "<sip:boss@gw.example>;reason=no-answer"),
+    ("History-Info", "<sip:boss@gw.example>;index=1, <sip:alice@gw.example>;index=1.1"),
+]
 
 
 def invited(entry: Entry, *headers: tuple[str, str]) -> Message:
