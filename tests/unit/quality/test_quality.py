@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from siperb_core.quality import Package, check, level_of, private_imports
+from siperb_core.plugins import load_plugins
+from siperb_core.quality import Package, check, level_of, package_of, private_imports
 from siperb_core.testing.scaffold import scaffold
 
 
@@ -18,6 +19,18 @@ def package(folder: Path, what: str = "connection") -> Package:
 @pytest.mark.parametrize("what", ["connection", "transcoder"])
 def test_a_new_package_is_at_platinum(tmp_path: Path, what: str) -> None:
     rules = check(package(scaffold(what, "acme", tmp_path), what), run=False)
+    assert [rule for rule in rules if rule.wrong] == []
+    assert level_of(rules) == "platinum"
+
+
+OWN = ["connection_inbound_reg", "connection_outbound_reg", "connection_trunk", "console", "transcoder_opus_g722"]
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_our_own_plugins_are_at_platinum(name: str) -> None:
+    """All but their own tests and mypy, which the suite and `make check` run anyway."""
+    (info,) = [info for info in load_plugins().infos if info.name == name]
+    rules = check(package_of(f"siperb_{name}", info.provides), run=False)
     assert [rule for rule in rules if rule.wrong] == []
     assert level_of(rules) == "platinum"
 

@@ -14,18 +14,19 @@ from siperb_core import (
     Connection,
     Credentials,
     EntryContext,
+    GatewayConfig,
     OutboundCall,
     OutboundLeg,
     Refusal,
     Registration,
+    Secret,
     Source,
     Target,
+    allowed,
+    escape_user,
+    fields,
+    qualify,
 )
-from siperb_core.entries import fields
-from siperb_core.entries.model import GatewayConfig, Secret
-from siperb_core.entries.networks import allowed
-from siperb_core.entries.peer import escape_user
-from siperb_core.entries.qualify import keep_qualifying
 from siperb_core.sip import Message, ParseError, parse_uri
 from siperb_core.sip.registrar import Binding
 
@@ -172,7 +173,7 @@ class InboundRegistration:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch_expiry, ctx, live)
             if config.qualify:
-                await keep_qualifying(ctx, config.qualify, live.asked)
+                await qualify.keep_qualifying(ctx, config.qualify, live.asked)
 
     async def _watch_expiry(self, ctx: EntryContext, live: LiveRegistrar) -> None:
         import trio

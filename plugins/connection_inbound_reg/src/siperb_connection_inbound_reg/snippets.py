@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from xml.sax.saxutils import quoteattr
 
-from siperb_core.entries.model import GatewayConfig
-from siperb_core.entries.peer import with_port
+from siperb_core import GatewayConfig, with_port
 
 _ALL = ("0.0.0.0", "::")
 

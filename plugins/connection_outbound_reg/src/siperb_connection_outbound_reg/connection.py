@@ -16,14 +16,15 @@ from siperb_core import (
     EntryContext,
     OutboundCall,
     OutboundLeg,
+    PeerSettings,
     Refusal,
     Registration,
     Source,
+    allowed,
+    fields,
+    qualify,
+    with_port,
 )
-from siperb_core.entries import fields
-from siperb_core.entries.networks import allowed
-from siperb_core.entries.peer import PeerSettings, with_port
-from siperb_core.entries.qualify import ANSWER_SECONDS, RETRY_SECONDS, options
 from siperb_core.sip import Message, parse_uri
 from siperb_core.sip import registration as machine
 
@@ -137,7 +138,7 @@ class OutboundRegistration:
             try:
                 await _ask(ctx, config)
             except ConnectionNotReady:
-                await trio.sleep(RETRY_SECONDS)
+                await trio.sleep(qualify.RETRY_SECONDS)
             else:
                 return
 
@@ -160,7 +161,7 @@ class OutboundRegistration:
 async def _ask(ctx: EntryContext, config: RegistrationSettings) -> None:
     """Is the PBX there? Raises ConnectionNotReady where it gives no answer."""
     server, user = with_port(config.server, config.port), config.from_user or config.username
-    await options(ctx, config.target, f"sip:{server}", f"sip:{user}@{config.domain}", config.route)
+    await qualify.options(ctx, config.target, f"sip:{server}", f"sip:{user}@{config.domain}", config.route)
 
 
 class _Driver:
@@ -253,12 +254,12 @@ class _Driver:
             await trio.sleep_forever()
         self._ctx.log.info("registration.pbx_silent")
         while not await self._is_there():  # noqa: ASYNC110
-            await trio.sleep(RETRY_SECONDS)
+            await trio.sleep(qualify.RETRY_SECONDS)
 
     async def _is_there(self) -> bool:
         import trio
 
-        with trio.move_on_after(ANSWER_SECONDS):
+        with trio.move_on_after(qualify.ANSWER_SECONDS):
             try:
                 await _ask(self._ctx, self._config)
             except ConnectionNotReady:

@@ -14,14 +14,15 @@ from siperb_core import (
     EntryContext,
     OutboundCall,
     OutboundLeg,
+    PeerSettings,
     Refusal,
     Source,
     Target,
+    allowed,
+    fields,
+    qualify,
+    with_port,
 )
-from siperb_core.entries import fields
-from siperb_core.entries.networks import allowed
-from siperb_core.entries.peer import PeerSettings, with_port
-from siperb_core.entries.qualify import is_well, keep_qualifying, options
 from siperb_core.sip import Message, parse_uri
 
 if TYPE_CHECKING:
@@ -83,8 +84,8 @@ class OutboundTrunk:
 
     async def probe(self, ctx: EntryContext, config: TrunkSettings) -> None:
         """Send an OPTIONS; any answer that does not say the server is unwell is good enough."""
-        response = await options(ctx, *_asked(config))
-        if not is_well(response):
+        response = await qualify.options(ctx, *_asked(config))
+        if not qualify.is_well(response):
             raise ConnectionNotReady(f"the PBX answers OPTIONS with {response.status} {response.reason}")
 
     async def serve(
@@ -95,7 +96,7 @@ class OutboundTrunk:
 
         task_status.started(LiveTrunk(ctx, config))
         if config.qualify:
-            await keep_qualifying(ctx, config.qualify, lambda: _asked(config))
+            await qualify.keep_qualifying(ctx, config.qualify, lambda: _asked(config))
         await trio.sleep_forever()
 
 
