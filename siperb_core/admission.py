@@ -113,13 +113,16 @@ class Admission:
     def on_ack(self, request: Message, flow: Flow) -> None:
         """The ACK of a 2xx finds its dialog or is dropped: it is never answered."""
         try:
-            self._calls.on_ack(request)
+            self._calls.on_ack(request, flow)
         except ParseError as error:
             log.debug("sip.bad_ack", source=flow.remote[0], reason=error.reason)
 
     def on_stray_response(self, response: Message, flow: Flow) -> None:
-        """A 2xx whose transaction is gone: nothing is left that could pass it on."""
-        log.debug("sip.stray_response", call_id=response.get("Call-ID"), status=response.status)
+        """A 2xx whose transaction is gone: whoever gave it waits for an ACK."""
+        try:
+            self._calls.strays.on_response(response, flow)
+        except ParseError as error:
+            log.debug("sip.bad_response", source=flow.remote[0], reason=error.reason)
 
     def on_flow_closed(self, flow: Flow, reason: str) -> None:
         """A softphone or a PBX's connection is gone."""
@@ -138,9 +141,12 @@ class Admission:
             if not websocket:
                 if transaction.flow.reliable and self._calls.find(request) is not None:
                     vouch(transaction.flow)  # tags and token of a call are known to its parties alone
-                self._calls.on_request(transaction, request, device="")
-            elif (device := self._softphones.authenticated(transaction, request)) is not None:
-                self._calls.on_request(transaction, request, device=device.name)
+                if not self._calls.on_request(transaction, request, device=""):
+                    self._refuse_lost(transaction, request)
+                return
+            device = self._softphones.authenticated(transaction, request)
+            if device is not None and not self._calls.on_request(transaction, request, device=device.name):
+                self._host.signalling.refuse(transaction, 481)
         elif self._host.draining and request.method == "INVITE":
             self._host.signalling.refuse(transaction, 503, "Gateway Is Stopping", retry_after="30")
         elif websocket:
@@ -274,6 +280,19 @@ class Admission:
             host.signalling.refuse(transaction, 403)
         else:
             host.signalling.drop(transaction)
+
+    def _refuse_lost(self, transaction: ServerTransaction, request: Message) -> None:
+        """A request that belongs to no dialog: a PBX is told so, and strangers where they are told anything."""
+        host = self._host
+        flow = transaction.flow
+        source = Source(*flow.remote, flow.transport, flow)
+        if not (host.answers_strangers or self.knows(flow)):
+            found = self._claimant(request, source)
+            if found is None or found[1].authenticate is not None:  # who would have to be challenged is nobody's yet
+                host.guard.stranger(source.host, request.method)
+                host.signalling.drop(transaction)
+                return
+        host.signalling.refuse(transaction, 481)
 
     def _proven(
         self,

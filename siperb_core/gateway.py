@@ -46,6 +46,7 @@ from siperb_core.sip.dialog import Leg
 from siperb_core.sip.digest import DigestServer
 from siperb_core.sip.registrar import Registrar
 from siperb_core.softphones import Softphones
+from siperb_core.sources import Sources
 from siperb_core.store import Store
 from siperb_core.store.contract import LocationStore
 from siperb_core.targets import ASIDE_SECONDS, PATIENCE_SECONDS, Awaited, Targets, Ways, ended, is_address
@@ -217,6 +218,7 @@ class Gateway:
         self.targets = Targets(self.resolver, self.listeners, self._listen)
         self.signalling.ways = self.targets
         self.plugins.add_own("records", KeptRecords(self.store))
+        self.sources = Sources(self)
         self.operations = Operations(self)
         self.entries = Entries(self.plugins.connection_types, self, changed=self._entry_changed)
         self.watch = Watch(self)
@@ -307,11 +309,7 @@ class Gateway:
 
     def leg_flow(self, leg: Leg) -> Flow | None:
         """The flow that reaches this leg now."""
-        if leg.device:
-            if leg.flow is not None and self.softphones.device_of(leg.flow) is not None:
-                return leg.flow
-            return self.softphones.flow_of(leg.device)
-        return self.targets.reopened(leg)
+        return self.sources.leg_flow(leg)
 
     def contact(self, token: str, flow: Flow) -> str:
         """Our Contact on a flow."""

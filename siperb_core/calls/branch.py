@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from siperb_core.calls.sender import Sender
+from siperb_core.calls.sender import CallSender
 from siperb_core.sip import Flow, Message, response_to
 from siperb_core.sip.dialog import Leg
 
@@ -25,12 +25,12 @@ class Destinations(Protocol):
         """
 
 
-class Branch(Sender):
+class Branch(CallSender):
     """One destination of the request."""
 
     def __init__(self, call: CallSetup, name: str, leg: Leg, flow: Flow) -> None:
-        super().__init__(call.host.signalling, leg, flow, call.credentials_for("callee"))
-        self.call = call
+        super().__init__(call, call.request, leg, flow, call.credentials_for("callee"))
+        self.setup = call
         self.name = name
         self.given_up = False
         """Silent for too long: another destination has been tried, and nothing but a 2xx is looked at any more."""
@@ -40,16 +40,16 @@ class Branch(Sender):
         if response.status == 100 or (self.given_up and response.status // 100 != 2):
             return
         if response.status < 200:
-            self.call.on_provisional(self, response)
+            self.setup.on_provisional(self, response)
         elif response.status < 300:
-            self.call.on_success(self, response)
+            self.setup.on_success(self, response)
         else:
-            self.call.on_final(self, response)
+            self.setup.on_final(self, response)
 
     def failed(self, status: int) -> None:
         """Count it as the answer RFC 3261 section 16.8 and 16.9 say."""
         if not self.given_up:
-            self.call.on_final(self, response_to(self.call.request, status), reached=False)
+            self.setup.on_final(self, response_to(self.setup.request, status), reached=False)
 
     def silent(self) -> None:
         """Count it as timed out, so that the next destination is tried; what it may still set up is not wanted."""

@@ -12,18 +12,20 @@ from typing import Any, Literal, Protocol
 import structlog
 
 from siperb_core.calls.host import CallHost
-from siperb_core.calls.in_dialog import TARGET_REFRESH, DialogRequest, OwnRequest
-from siperb_core.calls.media import CallMedia, Origin, written_info
+from siperb_core.calls.in_dialog import TARGET_REFRESH, DialogRequest
+from siperb_core.calls.media import CallMedia, Origin, is_sdp, written_info
 from siperb_core.calls.negotiation import Negotiation
 from siperb_core.calls.record import CallRecord
 from siperb_core.calls.referral import refer_to_peer, refer_to_softphone
+from siperb_core.calls.sender import OwnRequest
+from siperb_core.calls.strays import SentInvite, Strays
 from siperb_core.calls.usages import Usages
 from siperb_core.entries.contract import Credentials
 from siperb_core.events import CallEvent
 from siperb_core.rtp.events import Digit
 from siperb_core.sdp import SdpError
 from siperb_core.sip import Flow, Message, parse_uri, response_to
-from siperb_core.sip.dialog import Dialog, Leg, Side, carry_request, other, own_request
+from siperb_core.sip.dialog import Dialog, Leg, Side, carry_request, other, own_ack, own_request
 from siperb_core.sip.grammar import quote
 from siperb_core.sip.transaction import ServerTransaction
 
@@ -38,6 +40,9 @@ SUBSCRIPTION_METHODS = frozenset({"NOTIFY", "SUBSCRIBE", "REFER"})
 
 class CallDirectory(Protocol):
     """Where calls are found (`siperb_core.calls.directory`)."""
+
+    strays: Strays
+    """INVITEs whose 2xx may come late."""
 
     def ended(self, call: Call) -> None:
         """The call is over; a subscription may be left of it."""
@@ -69,7 +74,7 @@ class Call:
         self._branch_of: dict[str, str] = {}  # callee's tag -> the media's branch
         self._negotiations: dict[str, Negotiation] = {}  # by the callee's tag
         self._owed_bye: set[Side] = set()
-        self._directory = directory
+        self.directory = directory
 
     @classmethod
     def restored(cls, host: CallHost, token: str, data: dict[str, Any], directory: CallDirectory) -> Call:
@@ -131,7 +136,8 @@ class Call:
         """
         if side == self.client_side or (side == "caller" and (flow is None or not self.host.is_peer(flow))):
             return lambda: None
-        return lambda: self.host.credentials(self.record.connection)
+        of, connection = self.host.credentials, self.record.connection  # not the call: this may be kept for longer
+        return lambda: of(connection)
 
     # ---- in the dialog
 
@@ -143,24 +149,33 @@ class Call:
                 return dialog, side
         return None
 
-    def on_dialog_request(self, transaction: ServerTransaction, request: Message, device: str) -> None:
-        """A request inside a dialog, from either side: a softphone's from its own device, a PBX's from none."""
+    def on_dialog_request(self, transaction: ServerTransaction, request: Message, device: str) -> bool:
+        """A request inside a dialog, from either side: a softphone's from its own device, a PBX's from none.
+
+        False where it belongs to no dialog of this call.
+        """
         found = self.find_dialog(request) or self.early_dialog(request, transaction.flow)
         if found is None or (self.over and request.method not in SUBSCRIPTION_METHODS):
-            self.host.signalling.refuse(transaction, 481)
-            return
+            return False
         dialog, side = found
         from_leg = dialog.leg(side)
         if from_leg.device != device:  # whoever learnt Contact and tags of somebody else's call has no part in it
-            self.host.signalling.refuse(transaction, 481)
-            return
+            return False
         if request.method in TARGET_REFRESH:
             from_leg.learn(request)
-        from_leg.flow = transaction.flow
+        self._is_at(from_leg, transaction.flow)
         if request.method == "INFO" and self.media is not None and self.media.take_info(self.origin(side), request):
             self.host.signalling.respond(transaction, response_to(request, 200))
-            return
-        DialogRequest(self, dialog, side, transaction).start()
+        else:
+            DialogRequest(self, dialog, side, transaction).start()
+        return True
+
+    def _is_at(self, leg: Leg, flow: Flow) -> None:
+        """A leg's far end has spoken on this flow; a softphone may have come back as another instance."""
+        if flow != leg.flow:
+            leg.flow = flow
+            if leg.device:
+                leg.instance = self.host.sources.instance_on(flow) or leg.instance
 
     def tell_digit(self, leg: Origin, digit: Digit) -> None:
         """A digit that came in the audio's stream, for a leg that takes it in a SIP INFO."""
@@ -192,7 +207,7 @@ class Call:
 
     def peer_target(self, token: str) -> str:
         """The PBX's Contact in the dialog that this token of ours names; '' where it names none."""
-        call = self._directory.by_token(token)
+        call = self.directory.by_token(token)
         if call is None or call._answered is None:
             return ""
         return call._answered.leg(other(call.client_side)).target
@@ -211,13 +226,22 @@ class Call:
         """Whose offer was on its way before the dialog was there."""
         return None
 
-    def on_ack(self, request: Message) -> None:
-        """The ACK of a 2xx: to the other side, with the answer to a delayed offer in it perhaps."""
+    def on_ack(self, request: Message, came_on: Flow) -> None:
+        """The ACK of a 2xx: to the other side, with the answer to a delayed offer in it perhaps.
+
+        It is never answered, nor ever challenged: so it counts only where its INVITE came from.
+        """
         found = self.find_dialog(request)
         if found is None:
             return
         dialog, side = found
-        leg = dialog.leg(other(side))
+        from_leg, leg = dialog.leg(side), dialog.leg(other(side))
+        number = leg.number_of(request.cseq.number)
+        if number is None or not self.host.sources.comes_from(came_on, from_leg, self.record.connection):
+            log.debug("sip.strange_ack", call_id=request.call_id, source=came_on.remote[0])
+            return
+        if from_leg.device:
+            self._is_at(from_leg, came_on)
         flow = self.host.leg_flow(leg)
         if flow is None:
             return
@@ -234,9 +258,27 @@ class Call:
                 log.warning("sdp.refused", call_id=request.call_id, reason=error.reason)
                 problem = f"no usable answer in ACK: {error.reason}"
                 message.set_body(b"")
+        leg.acked, leg.ack_body = number, message.body if is_sdp(message) else b""
         self.host.signalling.acknowledge(message, flow)
         if problem:
-            self.end(problem)
+            self.end(problem, 488)
+
+    def acknowledge_again(self, response: Message, invite: SentInvite) -> bool:
+        """A 2xx in a dialog that is alive, whose INVITE's transaction has ended: its ACK was lost, or never came where
+        the INVITE was answered otherwise meanwhile. False where there is no such dialog.
+        """
+        if self.over:
+            return False
+        for dialog in self.dialogs.values():
+            if dialog.confirmed and {dialog.caller_tag, dialog.callee_tag} == {response.from_tag, response.to_tag}:
+                side: Side = "callee" if response.to_tag == dialog.callee_tag else "caller"
+                leg = dialog.leg(side)
+                flow = self.host.leg_flow(leg)
+                if flow is not None and (leg.acked >= invite.number or invite.in_dialog):
+                    body = leg.ack_body if leg.acked == invite.number else b""
+                    self.host.signalling.acknowledge(own_ack(dialog, side, invite.number, body), flow)
+                return True
+        return False
 
     def media_branch(self, dialog: Dialog) -> str:
         """The media's name for the softphone of this dialog."""
@@ -263,6 +305,7 @@ class Call:
     def drop_dialog(self, tag: str) -> None:
         """Forget a dialog."""
         self.dialogs.pop(tag, None)
+        self._branch_of.pop(tag, None)
         self._negotiations.pop(tag, None)
 
     def expire(self, now: float) -> None:
@@ -279,27 +322,36 @@ class Call:
         for dialog in list(self.dialogs.values()):
             self.usage_over(dialog, "subscription expired")
 
-    def end(self, cause: str) -> None:
-        """End the call on both sides by ourselves: its media died, its connection is unloaded, the gateway stops."""
+    def end(self, cause: str, status: int = 503) -> None:
+        """End the call on both sides by ourselves: its media died, its connection is unloaded, the gateway stops.
+
+        `status` says the same as a number, in the Reason of the BYEs (RFC 3326).
+        """
         if self.over:
             return
         log.info("call.ended_by_gateway", call_id=self.record.call_id, cause=cause)
-        reason = [("Reason", f"SIP ;cause=503 ;text={quote(cause)}")]
+        reason = [("Reason", f"SIP ;cause={status} ;text={quote(cause)}")]
         if self._answered is not None:
             for side in ("caller", "callee"):
                 self._send_bye(self._answered, side, reason)
         self._over(cause)
 
-    def end_lost_media(self) -> None:
-        """End a call whose media did not survive a restart, on each side as soon as it can be reached."""
+    def end_lost_media(self, *, last: bool = False) -> None:
+        """End a call whose media did not survive a restart, on each side as soon as it can be reached.
+
+        The `last` time a softphone that has not come back is told through any other instance of its device; who cannot
+        be reached even so is not waited for any longer.
+        """
         cause = "media lost in a restart of the gateway"
         reason = [("Reason", f"SIP ;cause=503 ;text={quote(cause)}")]
         for dialog in self.dialogs.values():
             for side in list(self._owed_bye):
-                if self.host.leg_flow(dialog.leg(side)) is not None:
+                leg = dialog.leg(side)
+                flow = self.host.leg_flow(leg) or (self.host.sources.any_flow(leg) if last else None)
+                if flow is not None:
                     self._owed_bye.discard(side)
-                    self._send_bye(dialog, side, reason)
-        if not self._owed_bye:
+                    self._send_bye(dialog, side, reason, flow)
+        if last or not self._owed_bye:
             self._over(cause)
 
     @property
@@ -309,9 +361,9 @@ class Call:
             return ""
         return self._answered.leg(self.client_side).device
 
-    def _send_bye(self, dialog: Dialog, side: Side, headers: list[tuple[str, str]]) -> None:
+    def _send_bye(self, dialog: Dialog, side: Side, headers: list[tuple[str, str]], flow: Flow | None = None) -> None:
         leg = dialog.leg(side)
-        flow = self.host.leg_flow(leg)
+        flow = flow or self.host.leg_flow(leg)
         if flow is not None:
             bye = own_request("BYE", dialog, side, headers)
             OwnRequest(self.host.signalling, leg, flow, self.credentials_for(side, flow)).send(bye)
@@ -327,7 +379,7 @@ class Call:
         self.record.end(self.host.now(), cause)
         self.usages.ack_by = self.usages.session_ends = None
         self.announce("ended")
-        self._directory.ended(self)
+        self.directory.ended(self)
         if media is not None:
             media.close(self._settle)
         elif self.method == "INVITE":
@@ -352,7 +404,7 @@ class Call:
             return
         if self._answered is not None:
             self.host.forget_dialog(self.token)
-        self._directory.gone(self)
+        self.directory.gone(self)
 
     def announce(self, what: Literal["started", "ringing", "answered", "ended"]) -> None:
         """Tell the plugins and the log how far the call is; other methods than INVITE are not calls."""

@@ -330,4 +330,5 @@ class ToSoftphones:
             routes=binding.path,
             flow=flow,
             device=binding.aor,
+            instance=binding.instance,
         )

@@ -15,11 +15,12 @@ from siperb_core.calls.destinations import ThroughConnections, ToSoftphones
 from siperb_core.calls.host import CallHost
 from siperb_core.calls.record import CallRecord
 from siperb_core.calls.setup import CallSetup
+from siperb_core.calls.strays import Strays
 from siperb_core.entries.contract import Refusal
 from siperb_core.entries.decisions import CallAttempt
 from siperb_core.entries.live import LoadedConnection
 from siperb_core.entries.model import Entry
-from siperb_core.sip import Message, ParseError, parse_uri
+from siperb_core.sip import Flow, Message, ParseError, parse_uri
 from siperb_core.sip.registrar import Binding
 from siperb_core.sip.transaction import ServerTransaction
 
@@ -28,6 +29,9 @@ log = structlog.get_logger()
 _KEPT = 200
 """Ended calls that stay visible."""
 
+LOST_SECONDS = 90.0
+"""How long after a restart a softphone's own instance is waited for, to be told that its call is over."""
+
 
 class Calls:
     """Makes calls, and brings requests inside dialogs to theirs."""
@@ -35,10 +39,12 @@ class Calls:
     def __init__(self, host: CallHost) -> None:
         self._host = host
         self._calls: dict[str, Call] = {}
+        self.strays = Strays(host, self)
         self._ended: deque[CallRecord] = deque(maxlen=_KEPT)
         self._one_over = trio.Event()
         self._lost: dict[str, Call] = {}
         """Calls whose media did not survive a restart, and whose softphones do not know yet."""
+        self._lost_until = 0.0
 
     def outbound(
         self,
@@ -121,6 +127,7 @@ class Calls:
         self._calls[token] = call
         if data["bridged"]:
             self._lost[token] = call
+            self._lost_until = self._host.now() + LOST_SECONDS
             call.end_lost_media()
 
     def on_registered(self, device: str) -> None:
@@ -139,6 +146,7 @@ class Calls:
     def gone(self, call: Call) -> None:
         """Nothing is left of a call."""
         self._calls.pop(call.token, None)
+        self._lost.pop(call.token, None)
 
     def by_token(self, token: str) -> Call | None:
         """The call whose Contacts have this user part."""
@@ -147,6 +155,10 @@ class Calls:
     def expire(self) -> None:
         """End sessions and subscriptions that have run out; to be called every few seconds."""
         now = self._host.now()
+        self.strays.expire()
+        if self._lost and self._lost_until <= now:
+            for call in list(self._lost.values()):
+                call.end_lost_media(last=True)
         for call in list(self._calls.values()):
             try:
                 call.expire(now)
@@ -167,21 +179,19 @@ class Calls:
         """The call whose Contact this request was sent to."""
         return self._calls.get(parse_uri(request.uri).user or "")
 
-    def on_request(self, transaction: ServerTransaction, request: Message, *, device: str) -> None:
-        """A request with a tag in To: inside a dialog, or lost (481). `device` is the softphone it comes from, '' for a
-        PBX.
+    def on_request(self, transaction: ServerTransaction, request: Message, *, device: str) -> bool:
+        """A request with a tag in To: inside a dialog, or False: then a 481 is owed, if anything.
+
+        `device` is the softphone it comes from, '' for a PBX.
         """
         call = self.find(request)
-        if call is None:
-            self._host.signalling.refuse(transaction, 481)
-        else:
-            call.on_dialog_request(transaction, request, device)
+        return call is not None and call.on_dialog_request(transaction, request, device)
 
-    def on_ack(self, request: Message) -> None:
+    def on_ack(self, request: Message, flow: Flow) -> None:
         """An ACK of a 2xx."""
         call = self.find(request)
         if call is not None:
-            call.on_ack(request)
+            call.on_ack(request, flow)
 
     def active(self) -> list[Call]:
         """Calls (not subscriptions) that are not over."""

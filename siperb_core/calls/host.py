@@ -42,10 +42,26 @@ class Choices(Protocol):
         """What is done with a call's media. Raises `SdpError` 488 where they cannot be secured as they should."""
 
 
+class Sources(Protocol):
+    """Whose a flow is (`siperb_core.sources`)."""
+
+    def comes_from(self, flow: Flow, leg: Leg, connection: str) -> bool:
+        """Whether what comes on a flow may come from this leg's far end: it is the leg's flow or one of its device's,
+        or leads to the leg's own address or another one of the connection's PBX.
+        """
+
+    def instance_on(self, flow: Flow) -> str:
+        """The instance (RFC 5626 section 4.1) of the softphone that registered on a flow; '' where it has none."""
+
+    def any_flow(self, leg: Leg) -> Flow | None:
+        """The flow to a leg's device, whichever of its instances is there."""
+
+
 class CallHost(Protocol):
     """The gateway, as calls see it."""
 
     signalling: Signalling
+    sources: Sources
 
     @property
     def choices(self) -> Choices:
@@ -74,7 +90,9 @@ class CallHost(Protocol):
         """What has to be kept of a leg's TLS connection to open it again after a restart."""
 
     def leg_flow(self, leg: Leg) -> Flow | None:
-        """The flow that reaches this leg now: its own, or, for a softphone that reconnected, its device's."""
+        """The flow that reaches this leg now: its own, or, for a softphone that reconnected, the one its instance has
+        registered on.
+        """
 
     def contact(self, token: str, flow: Flow) -> str:
         """Our Contact on a flow: `<sip:TOKEN@host:port;transport=...>`."""

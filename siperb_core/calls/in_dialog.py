@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from siperb_core.calls.sender import Sender
+from siperb_core.calls.negotiation import is_reliable
+from siperb_core.calls.sender import CallSender
 from siperb_core.calls.usages import wants_no_subscription
 from siperb_core.sdp import SdpError
-from siperb_core.sip import Message, identity, response_to
-from siperb_core.sip.dialog import Dialog, Side, carry_request, carry_response, other
+from siperb_core.sip import Message, ParseError, identity, response_to
+from siperb_core.sip.dialog import Dialog, Side, carry_request, carry_response, other, own_ack
 from siperb_core.sip.grammar import quote
 from siperb_core.sip.transaction import ServerTransaction
 
@@ -22,20 +23,23 @@ TARGET_REFRESH = frozenset({"INVITE", "UPDATE", "SUBSCRIBE", "NOTIFY", "REFER"})
 _ABOUT_SUBSCRIPTIONS = frozenset({"NOTIFY", "SUBSCRIBE"})
 
 
-class DialogRequest(Sender):
+class DialogRequest(CallSender):
     """One request from `side`, on its way to the other side."""
 
     def __init__(self, call: Call, dialog: Dialog, side: Side, server: ServerTransaction) -> None:
-        self.call = call
         self.dialog = dialog
         self.side = side
         self.server = server
         self.request = server.request
         self._offered = False
+        self._passed = False  # its 2xx went on: who asked acknowledges it
+        self._failed = False  # it was answered by ourselves, and the far end does not know of that
+        self._asker_lost = False
+        self._negotiation = call.negotiation(dialog)
         leg = dialog.leg(other(side))
         flow = call.host.leg_flow(leg)
         self._reachable = flow is not None
-        super().__init__(call.host.signalling, leg, flow or server.flow, call.credentials_for(other(side), flow))
+        super().__init__(call, server.request, leg, flow or server.flow, call.credentials_for(other(side), flow))
         server.context = self
 
     def start(self) -> None:
@@ -52,10 +56,9 @@ class DialogRequest(Sender):
             event = call.usages.renamed(dialog.callee_tag, self.request)
             if event is not None:
                 message.set("Event", event)
-        negotiation = call.negotiation(dialog)
-        if negotiation is not None:
+        if self._negotiation is not None:
             try:
-                self._offered = negotiation.in_request(self.side, message)
+                self._offered = self._negotiation.in_request(self.side, message)
             except SdpError as error:
                 self._refuse_sdp(error)
                 return
@@ -66,6 +69,13 @@ class DialogRequest(Sender):
         if response.status == 100:
             return
         request = self.request
+        success = 200 <= response.status < 300
+        if success and request.method == "INVITE" and not self._passed and (self.server.final or self._asker_lost):
+            self._acknowledge()  # nobody else will
+            self._reject_offer()
+            if self._failed:
+                self.call.end("a re-INVITE was answered that had been given up", 487)
+            return
         sdp: bytes | None = None
         if response.status in (401, 407):
             # The challenge is between the gateway and the PBX; a softphone has no credentials for it.
@@ -73,13 +83,23 @@ class DialogRequest(Sender):
         if response.status >= 300:
             self._reject_offer()
         else:
-            if response.status >= 200 and request.method in TARGET_REFRESH:
-                self.leg.learn(response)
             try:
+                if success and request.method in TARGET_REFRESH:
+                    self.leg.learn(response)
                 sdp = self._map_response(response)
             except SdpError as error:
-                self._refuse_sdp(error)
+                if success or is_reliable(response):
+                    self._refuse_sdp(error)
+                    self._fail(response, error.status, f"its answer cannot be used: {error.warning}")
+                    return
+                sdp = b""  # early media that cannot be; the 2xx counts
+            except ParseError as error:
+                if not (success and request.method == "INVITE"):
+                    raise
+                self._respond(response_to(request, 502))
+                self._fail(response, 502, f"its answer cannot be read: {error.reason}")
                 return
+        self._passed = self._passed or success
         carried = carry_response(response, request, self.dialog.leg(self.side).contact)
         if not self.call.believes(other(self.side)):
             identity.forget_assertions(carried)
@@ -102,6 +122,7 @@ class DialogRequest(Sender):
 
     def on_caller_lost(self, transaction: ServerTransaction) -> None:
         """Nobody waits for the answer to a re-INVITE any more; other requests run their course."""
+        self._asker_lost = True
         self.cancel()
 
     def _finished(self, response: Message) -> None:
@@ -132,8 +153,29 @@ class DialogRequest(Sender):
         self._respond(response)
         self._finished(response)
 
+    def _fail(self, response: Message, status: int, cause: str) -> None:
+        """A response that cannot be passed on, though the far end goes by what it has said in it: who asked has been
+        told otherwise, and as the two would not agree on the session any more, it ends (RFC 6337 section 3.4).
+
+        In an early dialog the INVITE is still to decide.
+        """
+        self._failed = True
+        self._reject_offer()
+        if response.status < 200:
+            self.cancel()
+            return
+        if self.request.method == "INVITE":
+            self._acknowledge()
+        if self.dialog.confirmed:
+            self.call.end(f"{self.request.method} failed: {cause}", status)
+
+    def _acknowledge(self) -> None:
+        side = other(self.side)
+        self.leg.acked, self.leg.ack_body = self.leg.invite_cseq, b""
+        self._signalling.acknowledge(own_ack(self.dialog, side), self.flow)
+
     def _map_response(self, response: Message) -> bytes | None:
-        negotiation = self.call.negotiation(self.dialog)
+        negotiation = self._negotiation
         if negotiation is None:
             return None
         side = other(self.side)
@@ -142,9 +184,8 @@ class DialogRequest(Sender):
         return negotiation.in_response(side, response, offered=self._offered)
 
     def _reject_offer(self) -> None:
-        negotiation = self.call.negotiation(self.dialog)
-        if self._offered and negotiation is not None:
-            negotiation.refused()
+        if self._offered and self._negotiation is not None:
+            self._negotiation.refused()
         self._offered = False
 
     def _refuse_sdp(self, error: SdpError) -> None:
@@ -154,7 +195,3 @@ class DialogRequest(Sender):
     def _respond(self, response: Message) -> None:
         if not self.server.final or response.status // 100 == 2:
             self._signalling.respond(self.server, response)
-
-
-class OwnRequest(Sender):
-    """A request of the gateway's own in a dialog; its answer interests nobody, but a challenge is answered."""

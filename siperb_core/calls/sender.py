@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -16,6 +17,10 @@ from siperb_core.sip import Flow, Message
 from siperb_core.sip.dialog import Leg
 from siperb_core.sip.digest import answer_challenge, of_realms
 from siperb_core.sip.transaction import ClientTransaction
+
+if TYPE_CHECKING:
+    from siperb_core.calls.call import Call
+    from siperb_core.calls.strays import SentInvite
 
 log = structlog.get_logger()
 
@@ -44,6 +49,8 @@ class Sender:
         self._stream: Flow | None = None
         self._starts = 0
         self._abandoned = False
+        self.asked = 0
+        """The CSeq number the request had where it came from."""
 
     def send(self, message: Message, patience: float | None = None) -> None:
         """Send it. A flow that is known to be dead is reported like any other failure, before this returns.
@@ -53,7 +60,7 @@ class Sender:
         self._tries += 1
         self._patience = patience
         if message.method == "INVITE":
-            self.leg.invite_cseq = message.cseq.number
+            self.leg.note_invite(self.asked, message.cseq.number)
         self._stream = self._stream_for(message)
         if self._stream is not None:
             self._start(message, self._stream, _STREAM_PATIENCE)
@@ -161,3 +168,49 @@ class Sender:
             self.leg.authorization = (answer, value)
         self.send(request)
         return True
+
+
+class CallSender(Sender):
+    """A request of a call, from one side to the other. Of an INVITE it is kept what a late 2xx needs."""
+
+    def __init__(
+        self, call: Call, request: Message, leg: Leg, flow: Flow, credentials: Callable[[], Credentials | None]
+    ) -> None:
+        super().__init__(call.host.signalling, leg, flow, credentials)
+        self.call = call
+        self.asked = request.cseq.number
+        self._invite: SentInvite | None = None
+
+    def on_response(self, transaction: ClientTransaction, response: Message) -> None:
+        """As `Sender.on_response`; a 2xx to a try that was given up for another one is hung up."""
+        if response.status < 200 or transaction.request.method != "INVITE":
+            super().on_response(transaction, response)
+            return
+        others = self.transaction is not None and transaction is not self.transaction
+        if others and response.status < 300:
+            self.call.directory.strays.late(self._keep(transaction), response, transaction.flow)
+            return
+        if not others and response.status not in (401, 407):
+            self._invite = self._keep(transaction)
+        super().on_response(transaction, response)
+
+    def on_failure(self, transaction: ClientTransaction, status: int) -> None:
+        """As `Sender.on_failure`; the answer to an INVITE may yet come."""
+        if transaction.request.method == "INVITE":
+            self._keep(transaction)
+        super().on_failure(transaction, status)
+
+    def hang_up(self, response: Message, leg: Leg | None = None) -> None:
+        """Acknowledge the 2xx that has just come, and send its end one BYE. Raises ParseError."""
+        if self._invite is not None:
+            self.call.directory.strays.hang_up(self._invite, response, leg)
+
+    def _keep(self, transaction: ClientTransaction) -> SentInvite:
+        call = self.call
+        return call.directory.strays.keep(
+            transaction.request, call.token, call.record.connection, self.leg, transaction.flow, self._credentials
+        )
+
+
+class OwnRequest(Sender):
+    """A request of the gateway's own in a dialog; its answer interests nobody, but a challenge is answered."""

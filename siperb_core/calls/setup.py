@@ -16,6 +16,7 @@ from siperb_core.calls.branch import Branch, Destinations
 from siperb_core.calls.call import Call, CallDirectory
 from siperb_core.calls.host import CallHost
 from siperb_core.calls.media import NO_MEDIA, Origin, is_sdp, passed_through
+from siperb_core.calls.negotiation import is_reliable
 from siperb_core.calls.record import CallRecord
 from siperb_core.calls.usages import ACK_WITHIN, wants_no_subscription
 from siperb_core.entries.model import Entry
@@ -26,7 +27,6 @@ from siperb_core.sip.dialog import (
     Leg,
     Side,
     carry_response,
-    own_ack,
     route_set,
     untagged,
 )
@@ -69,6 +69,7 @@ class CallSetup(Call):
             routes=route_set(request),
             flow=transaction.flow,
             device=device,
+            instance=host.sources.instance_on(transaction.flow) if device else "",
         )
         self.caller.learn(request)
         if not self.caller.target and self.method in DIALOG_METHODS:
@@ -82,7 +83,6 @@ class CallSetup(Call):
         self._success: Message | None = None
         self._saved = False
         self._offer_sent = False
-        self._late: set[str] = set()  # tags whose 2xx came when nobody wanted it any more
         self._terminated: set[str] = set()  # tags whose subscription ended before the 2xx was there
         self.breadth = breadth_of(request)
         """How many branches the request may have at once (RFC 5393 section 5.3)."""
@@ -179,6 +179,9 @@ class CallSetup(Call):
             sdp = self._map_response(dialog, response)
         except (SdpError, *NO_MEDIA) as error:
             log.info("sdp.early_answer_refused", call_id=self.request.call_id, reason=str(error))
+            if isinstance(error, SdpError) and is_reliable(response):
+                self._fail_branch(branch, error)
+                return
             sdp = b""
         self.host.signalling.respond(self.server, self._carried(response, sdp))
         if response.status == 199:
@@ -192,24 +195,23 @@ class CallSetup(Call):
         if self.method != "INVITE":
             self._on_other_success(branch, response)
             return
-        if response.to_tag in self._late:
-            self._acknowledge_late(branch, response)
+        known = self.dialogs.get(response.to_tag)
+        if self._answered is not None and known is self._answered and not self.over:
+            # The callee has not seen the ACK: the caller, seeing the 2xx again, repeats it (section 16.7 step 5).
+            self._send_success()
+            return
+        if self._answered is not None or self.over or branch.given_up or self.server.final:
+            self._hang_up(branch, response)
+            self._over_without_caller(branch, response)
             return
         dialog = self._dialog(branch, response)
         if dialog is None:
-            return
-        if self._answered is not None or self.over or branch.given_up or self.server.final:
-            if dialog is self._answered and not self.over:
-                # The callee has not seen the ACK: the caller, seeing the 2xx again, repeats it (section 16.7 step 5).
-                self._send_success()
-            else:
-                self._end_late(dialog, branch)
-                self._over_without_caller(branch, response)
+            self._hang_up(branch, response)
             return
         try:
             sdp = self._map_response(dialog, response)
         except (SdpError, *NO_MEDIA) as error:
-            self._end_late(dialog, branch)
+            self._hang_up(branch, response)
             self._cancel_branches(except_=branch)
             if isinstance(error, SdpError):
                 self._refuse_sdp(error)
@@ -270,7 +272,12 @@ class CallSetup(Call):
 
     def usage_over(self, dialog: Dialog, cause: str) -> None:
         """As `Call.usage_over`; a subscription may end before the 2xx of its SUBSCRIBE is there."""
-        if self._answered is None and self.method != "INVITE" and not self.usages.has(dialog.callee_tag):
+        if (
+            self._answered is None
+            and self.method != "INVITE"
+            and not self.usages.has(dialog.callee_tag)
+            and (len(self._terminated) < _MOST_DIALOGS)
+        ):
             self._terminated.add(dialog.callee_tag)
         super().usage_over(dialog, cause)
 
@@ -358,10 +365,10 @@ class CallSetup(Call):
             if branch is not None and branch is not except_:
                 branch.cancel(reason)
 
-    def end(self, cause: str) -> None:
+    def end(self, cause: str, status: int = 503) -> None:
         """As `Call.end`; a call that is not answered yet is refused."""
         if self.over or self._answered is not None:
-            super().end(cause)
+            super().end(cause, status)
             return
         self._cancel_branches()
         self.refuse(503, "Call Ended By Gateway")
@@ -372,25 +379,31 @@ class CallSetup(Call):
             self._cancel_branches()
             self.refuse(status, reason)
 
-    def _end_late(self, dialog: Dialog, branch: Branch) -> None:
+    def _hang_up(self, branch: Branch, response: Message) -> None:
         """A 2xx nobody waits for: acknowledge it, then BYE (section 13.2.2.4, 16.7 step 5)."""
-        self.host.signalling.acknowledge(own_ack(dialog), branch.flow)
-        self._send_bye(dialog, "callee", [("Reason", COMPLETED_ELSEWHERE)])
-        self._late.add(dialog.callee_tag)
-        self.drop_dialog(dialog.callee_tag)
+        known = self.dialogs.get(response.to_tag)
+        leg = None
+        if known is not None and known is not self._answered:
+            leg = known.callee
+            leg.learn(response)
+            self.drop_dialog(known.callee_tag)
+        branch.hang_up(response, leg)
+
+    def _fail_branch(self, branch: Branch, error: SdpError) -> None:
+        """An answer that cannot be used came in a reliable provisional response: no other will follow it."""
+        warning = f"{error.warning_code} siperb {quote(error.warning)}"
+        self.record.diagnosis = error.warning
+        branch.cancel()
+        branch.given_up = True
+        self._final(
+            branch.name, response_to(self.request, error.status, error.reason, headers=[("Warning", warning)]), True
+        )
 
     def _over_without_caller(self, branch: Branch, response: Message) -> None:
         """The last branch has answered a caller that is gone."""
         self._context.final(branch.name, response)
         if self._answered is None and self.server.final and not self._context.open:
             self._over("the caller's connection was lost")
-
-    def _acknowledge_late(self, branch: Branch, response: Message) -> None:
-        """It comes again: our ACK was lost. One BYE is enough."""
-        dialog = self._dialog(branch, response)
-        if dialog is not None:
-            self.host.signalling.acknowledge(own_ack(dialog), branch.flow)
-            self.drop_dialog(dialog.callee_tag)
 
     def early_dialog(self, request: Message, flow: Flow) -> tuple[Dialog, Side] | None:
         """A NOTIFY may come before the 2xx of its SUBSCRIBE or REFER, and from every end of a fork (RFC 6665 section

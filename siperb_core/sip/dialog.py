@@ -25,6 +25,9 @@ INTERNAL_HEADERS = "x-siperb-"
 _PER_LEG = frozenset({"via", "record-route", "route", "proxy-authorization", "authorization"})
 _PER_HOP = frozenset({"via", "record-route"})
 
+_MOST_INVITES = 4
+"""INVITEs of one dialog whose ACKs may still be under way."""
+
 
 @attrs.define(eq=False)
 class Leg:
@@ -46,6 +49,12 @@ class Leg:
     """The highest CSeq number sent to this leg."""
     invite_cseq: int = 0
     """The CSeq number of the last INVITE sent to this leg: its ACK has the same (section 13.2.2.4)."""
+    invites: tuple[tuple[int, int], ...] = ()
+    """The last INVITEs sent to this leg: the CSeq number each had where it came from, and the one it has here."""
+    acked: int = 0
+    """The CSeq number of the last ACK sent to this leg."""
+    ack_body: bytes = b""
+    """The answer that stood in it, if any."""
     flow: Flow | None = None
     address: tuple[str, str, int] | None = None
     """After a restart, until a flow is known again: transport, host and port of the flow that was."""
@@ -53,6 +62,8 @@ class Leg:
     """After a restart: how a TLS connection to `address` is verified (server name, trusted certificates, whether)."""
     device: str = ""
     """A softphone's leg: the device whose present flow is used when `flow` is gone."""
+    instance: str = ""
+    """Which of the device's instances it is (`+sip.instance`, RFC 5626 section 4.1); empty where that is not known."""
     authorization: tuple[str, str] | None = None
     """Header and value that the last INVITE was let in with; its ACK repeats it (section 22.1)."""
 
@@ -61,6 +72,17 @@ class Leg:
         contacts = message.contacts
         if contacts and contacts[0].uri != "*":
             self.target = contacts[0].uri
+
+    def note_invite(self, asked: int, number: int) -> None:
+        """An INVITE is sent to this leg, with `number` in CSeq; it came with `asked`."""
+        self.invite_cseq = number
+        self.invites = (*(pair for pair in self.invites if pair[0] != asked), (asked, number))[-_MOST_INVITES:]
+
+    def number_of(self, asked: int) -> int | None:
+        """The CSeq number here of the INVITE that came with `asked`; None for one that was never sent to this leg."""
+        if not self.invites:
+            return self.invite_cseq or None  # of before an upgrade
+        return dict(self.invites).get(asked)
 
     def as_json(self) -> dict[str, Any]:
         """The leg as the store keeps it; the flow is written as transport, host and port."""
@@ -74,7 +96,9 @@ class Leg:
             "offset": self.offset,
             "last_cseq": self.last_cseq,
             "invite_cseq": self.invite_cseq,
+            "invites": [list(pair) for pair in self.invites],
             "device": self.device,
+            "instance": self.instance,
             "flow": None if flow is None else [flow.transport, *flow.remote],
         }
 
@@ -90,7 +114,9 @@ class Leg:
             offset=data["offset"],
             last_cseq=data["last_cseq"],
             invite_cseq=data["invite_cseq"],
+            invites=tuple((asked, number) for asked, number in data.get("invites", ())),
             device=data["device"],
+            instance=data.get("instance", ""),
             address=tuple(data["flow"]) if data["flow"] else None,
             tls=tuple(data["tls"]) if data.get("tls") else None,
         )
@@ -144,7 +170,7 @@ def carry_request(request: Message, to: Leg) -> Message:
     if request.count("Contact"):
         values["contact"] = to.contact
     if method == "ACK":
-        number = to.invite_cseq
+        number = to.number_of(number) or to.invite_cseq
         if to.authorization is not None:
             header, value = to.authorization
             values[header.lower()] = value
@@ -207,21 +233,31 @@ def own_request(method: str, dialog: Dialog, to: Side, headers: Iterable[tuple[s
     return message
 
 
-def own_ack(dialog: Dialog) -> Message:
-    """The ACK of a callee's 2xx that the gateway gives by itself, because no caller waits for it (section 13.2.2.4)."""
-    leg = dialog.callee
+def own_ack(dialog: Dialog, to: Side = "callee", number: int = 0, body: bytes = b"") -> Message:
+    """The ACK of a 2xx that the gateway gives by itself, because nobody waits for that (section 13.2.2.4).
+
+    `number` is the CSeq number of the INVITE, the last one's unless given; `body` an SDP answer.
+    """
+    leg = dialog.leg(to)
+    from_tag, to_tag = dialog.caller_tag, dialog.callee_tag
+    if to == "caller":
+        from_tag, to_tag = to_tag, from_tag
     uri, routes = routed(leg)
     message = Message.request(
         "ACK",
         uri,
         [
             ("Max-Forwards", "70"),
-            ("From", _tagged(leg.local, dialog.caller_tag)),
-            ("To", _tagged(leg.remote, dialog.callee_tag)),
+            ("From", _tagged(leg.local, from_tag)),
+            ("To", _tagged(leg.remote, to_tag)),
             ("Call-ID", dialog.call_id),
-            ("CSeq", f"{leg.invite_cseq} ACK"),
+            ("CSeq", f"{number or leg.invite_cseq} ACK"),
         ],
     )
+    if leg.authorization is not None:
+        message.set(*leg.authorization)
+    if body:
+        message.set_body(body, "application/sdp")
     for route in reversed(routes):
         message.prepend("Route", route)
     return message

@@ -85,6 +85,7 @@ class World:
     def __init__(self) -> None:
         self.signalling = Signalling()
         self.signalling.user = self
+        self.sources = self
         self.calls = Calls(self)
         self.candidates: list[LoadedConnection] = []
         self.bindings: list[Binding] = []
@@ -144,7 +145,8 @@ class World:
         try:
             if request.to_tag:
                 device = request.from_.parsed_uri.user or "" if transaction.flow.transport == "ws" else ""
-                self.calls.on_request(transaction, request, device=device)
+                if not self.calls.on_request(transaction, request, device=device):
+                    self.signalling.refuse(transaction, 481)
             elif transaction.flow.transport == "ws":
                 device = request.from_.parsed_uri.user or ""
                 self.calls.outbound(transaction, self.candidates, user="alice", device=device)
@@ -154,10 +156,10 @@ class World:
             self.signalling.refuse(transaction, error.status, error.reason)
 
     def on_ack(self, request: Message, flow: Flow) -> None:
-        self.calls.on_ack(request)
+        self.calls.on_ack(request, flow)
 
     def on_stray_response(self, response: Message, flow: Flow) -> None:
-        raise AssertionError("stray response")
+        self.calls.strays.on_response(response, flow)
 
     def on_flow_closed(self, flow: Flow, reason: str) -> None:
         """The transactions on it have failed already; there is nothing else here that a flow carries."""
@@ -207,6 +209,16 @@ class World:
         if leg.flow is None and leg.address is not None:
             return self.reachable.get(leg.address)
         return None if leg.flow in self.dead else leg.flow
+
+    def comes_from(self, flow: Flow, leg: Leg, connection: str) -> bool:
+        known = leg.flow.remote if leg.flow is not None else leg.address and leg.address[1:]
+        return flow == leg.flow or (flow.remote[0] == (known and known[0]) and flow not in self.strangers)
+
+    def instance_on(self, flow: Flow) -> str:
+        return next((binding.instance for binding in self.bindings if binding.flow == flow), "")
+
+    def any_flow(self, leg: Leg) -> Flow | None:
+        return next((binding.flow for binding in self.bindings if binding.aor == leg.device), None)
 
     def contact(self, token: str, flow: Flow) -> str:
         return f"<sip:{token}@{flow.sent_by}{'' if flow.transport == 'udp' else f';transport={flow.transport}'}>"

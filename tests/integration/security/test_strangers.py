@@ -78,9 +78,13 @@ class Stranger:
             ],
         )
 
+    async def send(self, message: Message) -> None:
+        """Send it; whatever becomes of it."""
+        await self._socket.sendto(bytes(message), self._to)
+
     async def ask(self, message: Message) -> Message:
         """Send it; its final response."""
-        await self._socket.sendto(bytes(message), self._to)
+        await self.send(message)
         while True:
             response = parse(await self._socket.recv(65536))
             if response.call_id == message.call_id and response.status >= 200:
