@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
-from cyclopts.exceptions import UnknownCommandError
+from cyclopts.exceptions import UnknownCommandError, UnusedCliTokensError
 
 from siperb_core.cli.output import FINE, USAGE, CommandError
 
@@ -57,9 +57,17 @@ plugins.command("siperb_core.cli.quality:check", name="check")
 app.command(plugins)
 
 connection = App(name="connection", help="Edit connections in the configuration file and apply the change live.")
-for _what in ("add", "edit", "enable", "disable", "remove", "reload"):
-    connection.command(f"siperb_core.cli.connection:{_what}", name=_what)
-connection.command("siperb_core.cli.connection:probe", name="test")
+for _what, _does in {
+    "add": "Add a connection: --type T and its keys as options.",
+    "edit": "Change keys of a connection; the others stay, comments too.",
+    "enable": "Let a connection take calls again.",
+    "disable": "Keep a connection in the file, but out of use.",
+    "remove": "Remove a connection from the file; running calls are not cut.",
+    "reload": "Unload a connection of the running gateway and set it up anew.",
+    "test": "Let the running gateway try a connection's settings once, beside what runs.",
+}.items():
+    _function = {"test": "probe"}.get(_what, _what)
+    connection.command(f"siperb_core.cli.connection:{_function}", name=_what, help=_does)
 app.command(connection)
 
 device = App(name="device", help="Edit softphones in the configuration file and apply the change live.")
@@ -96,6 +104,10 @@ def run(words: Sequence[str]) -> int:
     except UnknownCommandError as error:
         unknown = " ".join(words)[:80]
         raise CommandError(f'"{unknown}" is not a command: siperb --help lists them', USAGE) from error
+    except UnusedCliTokensError as error:
+        surplus = " ".join(error.unused_tokens or ())[:80]
+        mend = "part the items of a list by commas, and quote what has spaces; --help says more"
+        raise CommandError(f'"{surplus}" is more than {" ".join(words[:2])} takes: {mend}', USAGE) from error
     except CycloptsError as error:
         raise CommandError(f"{' '.join(str(error).split()).rstrip('.')}: --help says how", USAGE) from error
     return result if isinstance(result, int) else FINE

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import secrets
 import string
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,10 +13,10 @@ from cyclopts import Parameter
 
 from siperb_core.cli.options import split_options, take_did
 from siperb_core.cli.output import FINE, NOT_FINE, USAGE, CommandError, note, print_json
-from siperb_core.cli.setup import DEFAULT_CONFIG, ConfigOption, JsonOption, apply_live, ask, load_all
+from siperb_core.cli.setup import DEFAULT_CONFIG, ConfigOption, JsonOption, apply_live, ask, load_all, usable
 from siperb_core.entries.contract import ConnectionType, GeneratesSettings
 from siperb_core.entries.editing import ConfigFile, EditError
-from siperb_core.entries.source import LoadResult
+from siperb_core.entries.source import LoadResult, load
 from siperb_core.plugins import Plugins
 
 _LETTERS = string.ascii_letters + string.digits
@@ -54,6 +55,7 @@ def finish(config: Path, done: str) -> int:
 
 def add(
     name: str,
+    /,
     *,
     type: Annotated[str, Parameter(help="The connection type, such as outbound_registration.")],
     config: ConfigOption = DEFAULT_CONFIG,
@@ -84,6 +86,7 @@ def add(
 
 def edit(
     name: str,
+    /,
     *,
     config: ConfigOption = DEFAULT_CONFIG,
     **options: Annotated[str, Parameter(help="What to change: --weight 10, --server pbx.example.com ...")],
@@ -92,6 +95,9 @@ def edit(
     file, plugins = open_file(config)
     if not options:
         raise CommandError("there is nothing to change: name keys, such as --weight 10", USAGE)
+    for key in ("name", "type"):
+        if key in options:
+            raise CommandError(f"the {key} of a connection does not change: add another, and remove {name}", USAGE)
     options, did = take_did(options)
     entry, settings, private = split_options(options, _type_of(file, plugins, name, config))
     _edit(lambda: file.change("connection", name, entry, settings, did))
@@ -111,9 +117,13 @@ def disable(name: str, *, config: ConfigOption = DEFAULT_CONFIG) -> int:
 
 def _switch(name: str, config: Path, on: bool) -> int:
     file, _ = open_file(config)
+    word = "enabled" if on else "disabled"
+    if name in file.names("connection") and file.flag("connection", name, "enabled", default=True) is on:
+        note(f"connection {name} is {word} already")
+        return FINE
     _edit(lambda: file.change("connection", name, {"enabled": on}))
     save(file, config)
-    return finish(config, f"connection {name} {'enabled' if on else 'disabled'}")
+    return finish(config, f"connection {name} {word}")
 
 
 def remove(name: str, *, config: ConfigOption = DEFAULT_CONFIG) -> int:
@@ -126,6 +136,7 @@ def remove(name: str, *, config: ConfigOption = DEFAULT_CONFIG) -> int:
 
 def reload(name: str, *, config: ConfigOption = DEFAULT_CONFIG) -> int:
     """Unload a connection of the running gateway and set it up anew."""
+    _known(name, config)
     ask(config, "connection.reload", {"name": name})
     note(f"connection {name} is being set up anew")
     return FINE
@@ -133,26 +144,47 @@ def reload(name: str, *, config: ConfigOption = DEFAULT_CONFIG) -> int:
 
 def probe(name: str, *, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> int:
     """Let the running gateway try a connection's settings once, beside what runs."""
+    _known(name, config)
     result: dict[str, Any] = ask(config, "connection.test", {"name": name})
     if json:
         print_json(result)
     else:
-        print(f"{name}: {'fine' if result['ok'] else result['reason']}")
+        mend = f"siperb doctor {name} looks step by step"
+        print(f"{name}: fine" if result["ok"] else f"{name}: {result['reason']}: {mend}")
     return FINE if result["ok"] else NOT_FINE
+
+
+def _known(name: str, config: Path) -> None:
+    """Raises CommandError where the file has no connection of that name."""
+    names = [entry.name for entry in usable(load(config)).connections]
+    if name not in names:
+        raise CommandError(_missing(name, names, config), USAGE)
+
+
+def _missing(name: str, names: Sequence[str], config: Path) -> str:
+    near = get_close_matches(name, names, 1)
+    known = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+    there = f"did you mean {near[0]}?" if near else f"there are {known}" if names else "siperb connection add makes one"
+    return f"there is no connection {name} in {config}: {there}"
 
 
 def _type(plugins: Plugins, kind: str) -> ConnectionType:
     found = plugins.connection_types.get(kind)
     if found is None:
+        near = get_close_matches(kind, plugins.connection_types, 1)
+        meant = f"did you mean {near[0]}? " if near else ""
         known = ", ".join(plugins.connection_types) or "none"
-        raise CommandError(f"there is no connection type {kind}: installed are {known}", USAGE)
+        raise CommandError(f"there is no connection type {kind}: {meant}installed are {known}", USAGE)
     return found
 
 
 def _type_of(file: ConfigFile, plugins: Plugins, name: str, config: Path) -> ConnectionType:
+    names = file.names("connection")
+    if name not in names:
+        raise CommandError(_missing(name, names, config), USAGE)
     kind = file.value("connection", name, "type")
     if kind is None:
-        raise CommandError(f"there is no connection {name} with a type in {config}: see siperb check", USAGE)
+        raise CommandError(f"connection {name} has no type in {config}: write one by hand first", USAGE)
     return _type(plugins, kind)
 
 

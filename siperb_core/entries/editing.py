@@ -85,6 +85,8 @@ class ConfigFile:
         if did is not None:
             _edit_did(table, did)
         if kind not in self._document:
+            if not self._before.endswith(b"\n\n"):
+                self._document.add(tomlkit.nl())
             self._document.append(kind, tomlkit.aot())
         self._tables(kind).append(table)
 
@@ -124,6 +126,14 @@ class ConfigFile:
                 return str(table[key])
         return None
 
+    def names(self, kind: Kind) -> list[str]:
+        """The names of all tables of that kind."""
+        return [str(table["name"]) for table in self._tables(kind) if "name" in table]
+
+    def flag(self, kind: Kind, name: str, key: str, *, default: bool) -> bool:
+        """A switch of the table of that name. Raises EditError where there is no such table."""
+        return bool(self._find(kind, name).get(key, default))
+
     def _tables(self, kind: Kind) -> Any:
         found = self._document.get(kind, [])
         if found and not isinstance(found, AoT):
@@ -135,7 +145,9 @@ class ConfigFile:
             if table.get("name") == name:
                 assert isinstance(table, Table)
                 return table
-        raise EditError(f"there is no {kind} {name} in {self.path}: see siperb check")
+        known = ", ".join(self.names(kind)[:20])
+        there = f"there are {known}" if known else f"siperb {kind} add makes one"
+        raise EditError(f"there is no {kind} {name} in {self.path}: {there}")
 
     def save(self, *, private: bool = False) -> LoadResult:
         """Validate, then replace the file in one step; what it says now.

@@ -255,6 +255,48 @@ def test_a_row_that_is_none_changes_nothing(siperb: Terminal, config: Path, word
     assert config.read_text() == TEXT
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["edit", "office", "--name", "cellar"], "the name of a connection does not change"),
+        (["edit", "office", "--type", "outbound_trunk"], "the type of a connection does not change"),
+        (["edit", "ofice", "--weight", "1"], "there is no connection ofice in {config}: did you mean office?"),
+        (["edit", "office", "--users", "alice", "bob"], '"bob" is more than connection edit takes: part the items'),
+        (["enable", "cellar"], "there is no connection cellar in {config}: there are office"),
+        (["remove", "cellar"], "there is no connection cellar in {config}: there are office"),
+        (["test", "cellar"], "there is no connection cellar in {config}: there are office"),
+        (["reload", "cellar"], "there is no connection cellar in {config}: there are office"),
+        (["add", "x", "--type", "outbound_trnk"], "did you mean outbound_trunk?"),
+    ],
+)
+def test_what_is_meant_is_said(siperb: Terminal, config: Path, words: list[str], says: str) -> None:
+    assert siperb("connection", *words) == 2
+    assert says.format(config=config) in siperb.err
+    assert len(siperb.err.splitlines()) == 1
+    assert config.read_text() == TEXT
+
+
+def test_help_says_what_each_command_does(siperb: Terminal, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["connection", "--help"]) == 0
+    shown = capsys.readouterr().out
+    for word in ("add", "edit", "enable", "disable", "remove", "reload", "test"):
+        (line,) = [line for line in shown.splitlines() if line.strip("│ ").startswith(f"{word} ")]
+        assert len(line.strip("│ ").split()) > 3, line
+
+
+def test_switched_already(siperb: Terminal, config: Path) -> None:
+    assert siperb("connection", "enable", "office") == 0
+    assert siperb.err == "connection office is enabled already\n"
+    assert config.read_text() == TEXT
+
+
+def test_the_first_connection_of_a_file_stands_apart(siperb: Terminal, config: Path) -> None:
+    config.write_text('[gateway]\ndomain = "x.example"\n')
+    words = ["--server", "192.0.2.1", "--allow-from", "192.0.2.1"]
+    assert siperb("connection", "add", "carrier", "--type", "outbound_trunk", *words) == 0
+    assert '"x.example"\n\n[[connection]]\n' in config.read_text()
+
+
 def test_a_slip_of_the_pen_is_guessed_at(siperb: Terminal) -> None:
     assert siperb("connection", "edit", "office", "--wieght", "3") == 2
     assert "did you mean --weight?" in siperb.err
@@ -431,7 +473,7 @@ async def test_with_a_running_gateway(siperb: Terminal, config: Path, nursery: t
     assert await run("show", "calls") == 0
     assert "\x1b" not in siperb.out
     assert await run("connection", "test", "office") == 1
-    assert siperb.out == "office: 403 Forbidden\n"
+    assert siperb.out == "office: 403 Forbidden: siperb doctor office looks step by step\n"
     assert await run("connection", "reload", "office") == 1
     assert siperb.err == "siperb: there is no connection office: siperb show connections lists them\n"
     assert await run("device", "link", "laptop") == 0
