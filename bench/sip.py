@@ -9,6 +9,8 @@ process under test; the load runs in others. Figures of two machines do not comp
 `sip.call_ws_udp`   the same from softphones on WebSockets; with `media` it has media sessions and bridged SDP too.
 `sip.register_digest`   REGISTER 401 REGISTER 200 over a WebSocket, the binding on disk before the 200.
 `sip.memory_per_phone_kib`  of 10,000 registered softphones on idle WebSockets.
+`sip.connections_1000`  seconds until 1,000 outbound registrations are loaded, which is the pace (20 REGISTERs a second,
+                    two for each); with CPU and memory of each, and how late the event loop is meanwhile and at rest.
 """
 
 from __future__ import annotations
@@ -31,6 +33,9 @@ RATE = 50
 MEDIA_RATE = 20
 PHONES = 100
 IDLE_PHONES = 10_000
+CONNECTIONS = 1_000
+FEW_CONNECTIONS = 10
+REST_SECONDS = 30.0
 
 
 def udp_calls(work: Path, count: int, *, kamailio: bool) -> float:
@@ -84,6 +89,38 @@ def idle_phones(work: Path, transport: str, count: int) -> float:
         return (peers.memory_kib(proxy["pid"]) - before) / (count - first)
 
 
+def connections(work: Path, count: int) -> tuple[float, dict[str, object]]:
+    """Seconds until so many outbound registrations are loaded, and what they cost over a few."""
+    with peers.registrar(work) as registrar:
+        port = registrar.hear()["port"]
+        with peers.registering_gateway(work / "few", connections=FEW_CONNECTIONS, port=port, rest=1) as few:
+            few.hear()
+            few_settled = few.hear()
+            few_memory = peers.memory_kib(few.hear()["pid"])
+        with peers.registering_gateway(work / "many", connections=count, port=port, rest=REST_SECONDS) as many:
+            listening, settled, rested = many.hear(), many.hear(), many.hear()
+            memory = peers.memory_kib(rested["pid"])
+            registrar.go()
+            seen = registrar.hear()
+    if not settled["loaded"] == rested["loaded"] == seen["bound"] == count:
+        raise SystemExit(f"not all were registered: {settled}, {rested}, {seen}")
+    more = count - FEW_CONNECTIONS
+    lags = {
+        f"{name}_{when}": figures[name]
+        for when, figures in (("registering", settled), ("resting", rested))
+        for name in ("lag_p99_ms", "lag_max_ms", "own_p99_ms", "own_max_ms")
+    }
+    return settled["seconds"], {
+        "connections": count,
+        "listens_after_s": round(listening["seconds"], 2),
+        "cpu_ms_per_connection": round((settled["cpu"] - few_settled["cpu"]) / more * 1000, 2),
+        "memory_kib_per_connection": round((memory - few_memory) / more, 1),
+        "rest_cpu_percent": round((rested["cpu"] - settled["cpu"]) / REST_SECONDS * 100, 2),
+        "registers_a_second": seen["most_a_second"],
+        **lags,
+    }
+
+
 def tell(bench: str, values: list[float], unit: str, peer_values: list[float] | None, **more: object) -> None:
     """Print one figure."""
     version = peers.kamailio_version()
@@ -114,12 +151,20 @@ def compare(
 
 def main() -> None:
     """Measure what was asked for."""
-    names = ("sip.call_udp_udp", "sip.call_ws_udp", "sip.register_digest", "sip.memory_per_phone_kib", "sip.invite_us")
+    names = (
+        "sip.call_udp_udp",
+        "sip.call_ws_udp",
+        "sip.register_digest",
+        "sip.memory_per_phone_kib",
+        "sip.connections_1000",
+        "sip.invite_us",
+    )
     parser = argparse.ArgumentParser(description="Signalling benchmarks.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"default: all of {', '.join(names)}")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--count", type=int, default=600, help="calls or registrations in a round")
     parser.add_argument("--phones", type=int, default=IDLE_PHONES, help="idle softphones")
+    parser.add_argument("--connections", type=int, default=CONNECTIONS, help="outbound registrations")
     asked = parser.parse_args()
     unknown = set(asked.names) - set(names)
     if unknown:
@@ -159,6 +204,9 @@ def main() -> None:
                     "sip.memory_per_phone_kib", [value], "KiB", None,
                     transport=transport, phones=asked.phones, reason="not measured: other memory model",
                 )  # fmt: skip
+        if "sip.connections_1000" in wanted:
+            value, figures = connections(work, asked.connections)
+            tell("sip.connections_1000", [value], "s", None, **figures, reason="Kamailio registers nowhere by itself")
     if "sip.invite_us" in wanted:
         sys.argv[1:] = []
         sip_invite.main()

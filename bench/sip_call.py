@@ -24,7 +24,7 @@ import trio
 from sip_gateway import PassthroughGateway
 from sip_invite import INVITE, floor
 from sip_invite import measure as measure_floor
-from sip_peers import DOMAIN, NUMBER, gateway_config
+from sip_peers import DOMAIN, NUMBER, TRUNK, gateway_config
 
 from siperb_core.gateway import Gateway
 from siperb_core.log import configure_log, write_in_batches
@@ -129,7 +129,9 @@ async def measure(rounds: int, count: int, profiler: cProfile.Profile | None) ->
     """Microseconds of a call: of the whole process, and of trio's thread; and the former in floors."""
     wholes, loops, floors = [], [], []
     with tempfile.TemporaryDirectory() as directory:
-        gateway = PassthroughGateway(gateway_config(Path(directory), devices=["phone"], pbx=5062))
+        gateway = PassthroughGateway(
+            gateway_config(Path(directory), devices=["phone"], connections=[TRUNK.format(pbx=5062)])
+        )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(write_in_batches)
             await nursery.start(gateway.run)

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -109,7 +109,9 @@ key = "certificate.pem"
 [media]
 workers = 1
 ports = "41000-44999"
+"""
 
+TRUNK = f"""
 [[connection]]
 name = "pbx"
 type = "outbound_trunk"
@@ -122,11 +124,49 @@ transport = "udp"
 """
 
 
-def gateway_config(work: Path, *, devices: list[str], pbx: int) -> Path:
-    """The gateway's configuration, with these devices."""
+_REGISTRATION = """
+[[connection]]
+name = "pbx-{number}"
+type = "outbound_registration"
+users = ["phone"]
+dial_pattern = "{number}X."
+[connection.settings]
+server = "{host}"
+port = {port}
+transport = "udp"
+username = "user-{number}"
+password = "secret"
+"""
+
+
+class Talking:
+    """A process that speaks in JSON lines, and goes on at a line of ours."""
+
+    def __init__(self, process: subprocess.Popen[str], log: Path) -> None:
+        self._process = process
+        self._log = log
+
+    def hear(self) -> dict[str, Any]:
+        """What it says next."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit(f"{self._log.stem} stopped: {self._log.read_text()[-2000:]}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def go(self) -> None:
+        """Let it go on."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+
+
+def gateway_config(work: Path, *, devices: list[str], connections: Iterable[str]) -> Path:
+    """The gateway's configuration, with these devices and these tables of connections."""
     tables = [f'[[device]]\nname = "{name}"\nuser = "{name}"\npassword = "secret"\n' for name in devices]
     config = work / "siperb.toml"
-    config.write_text(_CONFIG.format(pbx=pbx) + "\n".join(tables))
+    config.write_text(_CONFIG + "\n".join(tables) + "".join(connections))
     config.chmod(0o600)
     certificate = work / "certificate.pem"
     certificate.write_text(make_certificate().pem)
@@ -137,7 +177,8 @@ def gateway_config(work: Path, *, devices: list[str], pbx: int) -> Path:
 @contextmanager
 def gateway(work: Path, *, devices: int, pbx: int = 9, media: bool = False) -> Iterator[dict[str, int]]:
     """The gateway with so many devices; its pid and its ports, with `phones` the UDP port for softphones."""
-    config = gateway_config(work, devices=["sipp", *(f"phone-{number}" for number in range(devices))], pbx=pbx)
+    names = ["sipp", *(f"phone-{number}" for number in range(devices))]
+    config = gateway_config(work, devices=names, connections=[TRUNK.format(pbx=pbx)])
     command = [sys.executable, HERE / "sip_gateway.py", config, *(["--media"] if media else [])]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with _process(command, work / "gateway.log", **pipes) as process:
@@ -146,6 +187,26 @@ def gateway(work: Path, *, devices: int, pbx: int = 9, media: bool = False) -> I
         if not line:
             raise SystemExit(f"the gateway did not start: {(work / 'gateway.log').read_text()[-2000:]}")
         yield json.loads(line)
+
+
+@contextmanager
+def registering_gateway(work: Path, *, connections: int, port: int, rest: float) -> Iterator[Talking]:
+    """A gateway with so many outbound registrations at one registrar; it measures itself (bench/sip_connections.py)."""
+    work.mkdir()
+    tables = (_REGISTRATION.format(number=number, host=HOST, port=port) for number in range(connections))
+    config = gateway_config(work, devices=["phone"], connections=tables)
+    command = [sys.executable, HERE / "sip_connections.py", config, rest]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with _process(command, work / "gateway.log", **pipes) as process:
+        yield Talking(process, work / "gateway.log")
+
+
+@contextmanager
+def registrar(work: Path) -> Iterator[Talking]:
+    """A registrar on UDP (bench/sip_registrar.py); its first word is its port."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with _process([sys.executable, HERE / "sip_registrar.py"], work / "registrar.log", **pipes) as process:
+        yield Talking(process, work / "registrar.log")
 
 
 @contextmanager
@@ -228,35 +289,12 @@ def call_by_sipp(work: Path, port: int, source: int, count: int, rate: int) -> i
     return done
 
 
-class Load:
-    """The load process (bench/sip_load.py)."""
-
-    def __init__(self, process: subprocess.Popen[str], log: Path) -> None:
-        self._process = process
-        self._log = log
-
-    def hear(self) -> dict[str, Any]:
-        """What it says next."""
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise SystemExit(f"the load stopped: {self._log.read_text()[-2000:]}")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-    def go(self) -> None:
-        """Let it go on."""
-        assert self._process.stdin is not None
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
-
-
 @contextmanager
-def load(work: Path, **job: Any) -> Iterator[Load]:
+def load(work: Path, **job: Any) -> Iterator[Talking]:
     """Softphones on WebSockets."""
     job = {"host": HOST, "domain": DOMAIN, "number": NUMBER, "tls": False, "media": False, "warm": 100} | job
     log = work / "load.log"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with ExitStack() as stack:
         command = [sys.executable, HERE / "sip_load.py", json.dumps(job)]
-        yield Load(stack.enter_context(_process(command, log, **pipes)), log)
+        yield Talking(stack.enter_context(_process(command, log, **pipes)), log)
