@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from siperb_core.entries.peer import PeerSettings, escape_user, with_port
     from siperb_core.events import CallEvent, RegistrationEvent
     from siperb_core.hookspecs import hookimpl
-    from siperb_core.media.contract import ExpectsLoss, Recovers, Transcoder, TranscoderType
+    from siperb_core.media.contract import ExpectsLoss, MakesNoise, Recovers, Transcoder, TranscoderType
     from siperb_core.media.engine import EngineSession, MediaEngine, MediaSettings
     from siperb_core.routing import Explanation, Route
     from siperb_core.rtp import g711
@@ -79,7 +79,7 @@ _HOMES = {
     "siperb_core.entries.peer": ("PeerSettings", "escape_user", "with_port"),
     "siperb_core.events": ("CallEvent", "RegistrationEvent"),
     "siperb_core.hookspecs": ("hookimpl",),
-    "siperb_core.media.contract": ("ExpectsLoss", "Recovers", "Transcoder", "TranscoderType"),
+    "siperb_core.media.contract": ("ExpectsLoss", "MakesNoise", "Recovers", "Transcoder", "TranscoderType"),
     "siperb_core.media.engine": ("EngineSession", "MediaEngine", "MediaSettings"),
     "siperb_core.routing": ("Explanation", "Route"),
     "siperb_core.sdp.plan": ("Codec",),
@@ -144,6 +144,7 @@ __all__ = [
     "Listen",
     "Listener",
     "LocationStore",
+    "MakesNoise",
     "MediaEndpoint",
     "MediaEngine",
     "MediaPolicy",

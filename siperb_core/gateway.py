@@ -337,7 +337,7 @@ class Gateway:
             peer_keys=new_keys(secrets.token_bytes) if policy.srtp else (),
             peer_events=entry.dtmf in ("auto", "rfc4733"),
         )
-        return CallMedia(Bridge(settings), session, policy=policy.why, dtmf=entry.dtmf)
+        return CallMedia(Bridge(settings), session, policy=policy.why, dtmf=entry.dtmf, phone_dtmf=entry.phone_dtmf)
 
     @property
     def transcodable(self) -> frozenset[tuple[str, str]]:

@@ -12,13 +12,16 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import attrs
+import trio
 
 from siperb_core.media.engine import EngineSession
 from siperb_core.media.messages import CONSENT_LOST, MediaEvent
 from siperb_core.media.pool import MediaUnavailableError
 from siperb_core.media.ports import PortsExhaustedError
 from siperb_core.rtp.events import DIGITS, Digit
+from siperb_core.rtp.twins import Twins, Way
 from siperb_core.sdp import Bridge, LegIdentity, describe
+from siperb_core.sdp.plan import ClientLeg
 from siperb_core.sip import Message
 
 Origin = Literal["client", "peer"]
@@ -27,6 +30,9 @@ Origin = Literal["client", "peer"]
 
 DtmfWay = Literal["auto", "rfc4733", "info", "inband"]
 """How the PBX of a connection gets digits."""
+
+PhoneDtmfWay = Literal["auto", "rfc4733", "info"]
+"""How softphones get the digits of a connection's PBX."""
 
 NO_MEDIA = (MediaUnavailableError, PortsExhaustedError)
 """What opening a session or a branch may raise: no worker runs, or no port is free."""
@@ -45,9 +51,17 @@ _CAUSES = {
 class CallMedia:
     """The SDP of a bridged call, both ways."""
 
-    def __init__(self, bridge: Bridge, session: EngineSession, *, policy: str = "", dtmf: DtmfWay = "auto") -> None:
+    def __init__(
+        self,
+        bridge: Bridge,
+        session: EngineSession,
+        *,
+        policy: str = "",
+        dtmf: DtmfWay = "auto",
+        phone_dtmf: PhoneDtmfWay = "auto",
+    ) -> None:
         self.bridge = bridge
-        self.policy, self.dtmf = policy, dtmf
+        self.policy, self.dtmf, self.phone_dtmf = policy, dtmf, phone_dtmf
         self.session = session
         self.on_dead: Callable[[str], None] = lambda cause: None
         """Called with the cause, in plain words, when the call cannot go on."""
@@ -58,6 +72,7 @@ class CallMedia:
         self.on_digit: Callable[[Origin, Digit], None] = lambda leg, digit: None
         """Called with a digit that a leg is to be told of in a SIP INFO."""
         self._peer_takes_info = False
+        self._twins: dict[Origin, Twins] = {"client": Twins(), "peer": Twins()}  # of digits that go on in an INFO
         self._mdns = False  # the softphone hides its addresses behind names (RFC 8828)
         self._branches: dict[str, LegIdentity] = {}
         session.on_event = self._happened
@@ -124,25 +139,42 @@ class CallMedia:
             return "event"
         return "info" if self._peer_takes_info else "inband"
 
-    def take_info(self, origin: Origin, request: Message) -> bool:
-        """Whether a SIP INFO was a digit that goes on in the audio's stream, and so not as an INFO.
+    def phone_digits(self, leg: ClientLeg) -> Literal["event", "info"]:
+        """How this softphone gets the PBX's digits."""
+        if self.phone_dtmf == "auto":
+            return "info" if leg.stream is not None and leg.stream.dtmf_send is None else "event"
+        return "info" if self.phone_dtmf == "info" else "event"
 
-        Only the softphone's: the PBX's go to the softphone as they are, whose script sees no telephone-events.
+    def take_info(self, origin: Origin, request: Message) -> bool:
+        """Whether a SIP INFO was a digit that does not go on as one: because it goes on in the audio's stream, or has
+        gone on already, as it came in that stream, too.
         """
-        peer = self.bridge.plan.peer
-        if origin != "client" or self.digits == "info" or peer is None or peer.stream is None:
+        plan, digit = self.bridge.plan, read_info(request)
+        client = plan.clients.get(plan.active or "")
+        if digit is None or plan.peer is None or plan.peer.stream is None or client is None or client.stream is None:
             return False
-        digit = read_info(request)
-        if digit is None or (self.digits == "event" and peer.stream.dtmf_send is None):
+        way = self.digits if origin == "client" else self.phone_digits(client)
+        if way == "info":
+            return not self._pressed(origin, "info", digit)
+        target, source = (plan.peer.stream, client.stream) if origin == "client" else (client.stream, plan.peer.stream)
+        if way == "event" and target.dtmf_send is None:
             return False
-        self.session.send_digit("peer", digit)
+        if target.direction not in ("sendrecv", "sendonly") or source.direction not in ("sendrecv", "recvonly"):
+            return False  # no stream goes that way now
+        self.session.send_digit("peer" if origin == "client" else "client", digit)
         return True
+
+    def _pressed(self, origin: Origin, way: Way, digit: Digit) -> bool:
+        """Whether a digit that is to go on in an INFO has not come in another way."""
+        now, lasts = trio.current_time(), digit.milliseconds / 1000
+        return self._twins[origin].fresh(way, digit.key, now - lasts, now + lasts if way == "info" else now)
 
     def _apply(self) -> None:
         plan = self.bridge.plan
         if plan.peer is not None:
             plan = attrs.evolve(plan, peer=attrs.evolve(plan.peer, dtmf=self.digits))
-        self.session.apply(plan)
+        clients = {name: attrs.evolve(leg, dtmf=self.phone_digits(leg)) for name, leg in plan.clients.items()}
+        self.session.apply(attrs.evolve(plan, clients=clients))
 
     def statistics(self) -> dict[str, Any]:
         """The `media{...}` of the contract."""
@@ -212,7 +244,10 @@ class CallMedia:
         if event.kind == "connected":
             return
         if event.kind == "digit":
-            self.on_digit("peer" if event.leg == "peer" else "client", Digit(event.digit, event.milliseconds))
+            leg: Origin = "peer" if event.leg == "peer" else "client"
+            digit = Digit(event.digit, event.milliseconds)
+            if self._pressed("client" if leg == "peer" else "peer", "event", digit):
+                self.on_digit(leg, digit)
             return
         if event.branch and event.branch != self.bridge.active:
             return  # of a branch that lost, or has not answered

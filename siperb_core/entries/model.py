@@ -127,6 +127,7 @@ class Entry:
     media: Literal["auto", "passthrough", "relay", "transcode"] = "auto"
     srtp: Literal["off", "sdes"] = "off"
     dtmf: Literal["auto", "rfc4733", "info", "inband"] = "auto"
+    phone_dtmf: Literal["auto", "rfc4733", "info"] = "auto"  # how softphones get its digits
     codecs: tuple[str, ...] = ("G722", "PCMA", "PCMU")
     codec_policy: Literal["opus-first", "relay-first"] = "opus-first"
     version: int = 1  # of the settings, as written; the type migrates older ones

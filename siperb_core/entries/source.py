@@ -119,6 +119,7 @@ class EntryKeys:
     media: Literal["auto", "passthrough", "relay", "transcode"] = "auto"
     srtp: Literal["off", "sdes"] = "off"
     dtmf: Literal["auto", "rfc4733", "info", "inband"] = "auto"
+    phone_dtmf: Literal["auto", "rfc4733", "info"] = "auto"
     codecs: tuple[str, ...] = ("G722", "PCMA", "PCMU")
     codec_policy: Literal["opus-first", "relay-first"] = "opus-first"
     version: int = attrs.field(default=1, validator=fields.between(1, 1000))

@@ -42,6 +42,16 @@ class Recovers(Protocol):
 
 
 @runtime_checkable
+class MakesNoise(Protocol):
+    """A transcoder whose target codec has a word for silence (optional)."""
+
+    def noise(self, level: int) -> bytes:
+        """A payload that stands for comfort noise of `level`, in -dBov (RFC 3389 section 3.1), until the next packet;
+        b"" where there is none.
+        """
+
+
+@runtime_checkable
 class Levels(Protocol):
     """A transcoder that can tell how loud its source is (optional)."""
 

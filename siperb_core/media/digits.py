@@ -23,7 +23,7 @@ from siperb_core.sdp.plan import Codec, Stream
 MOST_QUEUED: Final = 64
 SHORTEST: Final = 60  # milliseconds; what detectors want is 40 (Q.24)
 LONGEST: Final = 6000
-PAUSE: Final = 0.08  # seconds between two digits
+PAUSE: Final = 0.1  # seconds between two digits
 PACKET: Final = 0.02
 END_PACKETS: Final = 3  # RFC 4733 section 2.5.1.4
 
@@ -43,8 +43,11 @@ class ToneVoice:
             self._transcoder = pairs["pcma", codec.name.lower()].create(Codec("PCMA", RATE), codec)
 
     def payload(self, key: str, index: int) -> bytes:
-        """The packet of that index of a digit."""
-        payload = g711.encode(self._law, tone(key, index * _SAMPLES, _SAMPLES))
+        """The packet of that index of a digit; of silence for "", which parts two of them for listeners that have no
+        eye for timestamps.
+        """
+        pcm = tone(key, index * _SAMPLES, _SAMPLES) if key else bytes(2 * _SAMPLES)
+        payload = g711.encode(self._law, pcm)
         return payload if self._transcoder is None else self._transcoder.transcode(payload)
 
     def close(self) -> None:
@@ -109,7 +112,8 @@ class DigitPlayer:
                     await self._sound(digit, target, voice)
                 finally:
                     self._direction.muted = False
-                await trio.sleep(PAUSE)
+                if voice is None:
+                    await trio.sleep(PAUSE)
         finally:
             self._running = False
 
@@ -118,11 +122,12 @@ class DigitPlayer:
         milliseconds = min(max(digit.milliseconds, SHORTEST), LONGEST)
         packets = max(round(milliseconds / 1000 / PACKET), 3)
         began, start = trio.current_time(), direction.instant(time.monotonic())
-        for index in range(packets):
+        rest = 0 if voice is None else round(PAUSE / PACKET)
+        for index in range(packets + rest):
             await trio.sleep_until(began + index * PACKET)
             elapsed = round(index * PACKET * clock)
             if voice is not None:
-                payloads = [voice.payload(digit.key, index)]
+                payloads = [voice.payload(digit.key if index < packets else "", index)]
             else:
                 end = index == packets - 1
                 ticks = target.dtmf_clock * (milliseconds if end else round(1000 * (index + 1) * PACKET)) // 1000
@@ -139,4 +144,4 @@ class DigitPlayer:
                         now=time.monotonic(),
                     )
                 )
-        await trio.sleep_until(began + packets * PACKET)
+        await trio.sleep_until(began + (packets + rest) * PACKET)

@@ -6,6 +6,10 @@ One packet comes out for one that goes in; before a transcoder, what came over a
 receiver, except for short gaps, which the transcoder fills. Timestamps are scaled from one codec's clock to the
 other's. Whatever happens at the source (another SSRC, another payload type, a leap), the stream that comes out is one:
 one SSRC, sequence numbers and timestamps without a leap back.
+
+Silence is no loss: where the source stops sending, its sequence numbers go on and its timestamps leap, and so do ours.
+Comfort noise (RFC 3389) is never passed on, as nobody has agreed to it; a codec with a word for it says it instead. The
+first packet of sound after a silence has the marker bit (RFC 3551 section 4.1).
 """
 
 from __future__ import annotations
@@ -13,14 +17,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, Literal
 
-from siperb_core.media.contract import Recovers, Transcoder
-from siperb_core.rtp.events import Digit, EventReader, rescale_event
+from siperb_core.media.contract import MakesNoise, Recovers, Transcoder
+from siperb_core.rtp.events import Digit, EventReader, parse_event, rescale_event
 from siperb_core.rtp.packet import COMFORT_NOISE, HEADER, RtpError, payload_bounds
 from siperb_core.rtp.quality import Arrival, Reception
 from siperb_core.rtp.reordering import Reordering
+from siperb_core.rtp.twins import Twins
 from siperb_core.sdp.plan import Stream
 
 MAX_CONCEALED: Final = 5
+DTX_OCTETS: Final = 2
+"""No codec says anything in so few: an encoder that keeps silent, and shows that it is there (RFC 7587 3.1.3)."""
 
 Counter = Literal["malformed", "payload_type", "late", "codec", "no_event"]
 
@@ -36,8 +43,10 @@ class Direction:
     `sequence` and `timestamp` are where the outgoing stream begins; random, as RFC 3550 section 5.1 asks.
     `dropped` counts packets that went no further, by reason.
 
-    Where `on_digit` is set, telephone-events go there instead of through, each once. While `muted`, audio is counted
-    and not passed on: something else is sent through `inject`. `listen` is given every payload of audio, in order.
+    Where `on_digit` is set, telephone-events go there instead of through, each once. Else one goes through unless
+    `twins` knows it from another way. Tones that a source sends beside its events are left out. While `muted`, audio is
+    counted and not passed on: something else is sent through `inject`. `listen` is given every payload of audio, in
+    order.
     """
 
     def __init__(self, *, ssrc: int, sequence: int, timestamp: int) -> None:
@@ -52,7 +61,13 @@ class Direction:
         self.transcoder: Transcoder | None = None
         self.on_digit: Callable[[Digit], None] | None = None
         self.listen: Callable[[bytes], None] | None = None
+        self.twins: Twins | None = None
         self.muted = False
+        self.silent = False  # the source has said that it has nothing to say
+        self._event_stamp = -1  # of the telephone-event that came last: its timestamp
+        self._event_ticks = 0  # how long it has lasted
+        self._event_passes = True
+        self._event_open = False
         self._events = EventReader()
         self._reordering = Reordering[_Packet]()
         self._source: Stream | None = None
@@ -67,6 +82,8 @@ class Direction:
         self._last_timestamp = 0  # the source's, as it came
         self._ticks = 0  # the source's since the base, without wraps
         self._step = 0  # ticks from the packet before last to the last
+        self._usual = 0  # ticks from a packet to the next while nobody pauses
+        self._spurt = True  # the next packet of sound is the first after a silence
         self._last_at = 0.0
         self._joined = False
         self._audio_last = False
@@ -177,9 +194,15 @@ class Direction:
             if abs(step) > 60 * self._source_clock:  # the source began its timestamps anew
                 step = round((now - self._last_at) * self._source_clock)
             self._ticks += step
+            if payload_type == self._receive and step != self._usual:
+                self._paced(step, missing)
             self._step, self._last_timestamp = step, timestamp
         self._last_at = now
         if payload_type == self._receive:
+            if self._event_open and self._within_event(timestamp):
+                self._sequence_offset -= 1 + missing
+                self._audio_last = False
+                return []
             if self.on_digit is not None:
                 self._tell(self._events.over(self._dtmf_clocks[0]))
             self.last_payload = payload
@@ -191,14 +214,60 @@ class Direction:
                 return []
             return self._audio(payload, second, sequence, missing, now)
         self._audio_last = False
-        if payload_type == self._dtmf_receive:
-            if self.on_digit is not None:
-                self._read_event(payload, timestamp)
-            elif self._dtmf_send >= 0:
-                return self._event(payload, second, sequence, now)
-        self.dropped["no_event"] += self.on_digit is None
+        if payload_type != self._dtmf_receive:
+            return self._comfort_noise(payload, sequence, now)
+        passes = self._follow_event(payload, timestamp, now)
+        if self.on_digit is not None:
+            self._read_event(payload, timestamp)
+        elif self._dtmf_send >= 0 and passes:
+            return self._event(payload, second, sequence, now)
+        self.dropped["no_event"] += self.on_digit is None and passes
         self._sequence_offset -= 1  # it is not lost: nobody was to have it
         return []
+
+    def _paced(self, step: int, missing: int) -> None:
+        """Tell a pause in the source's sound from a packet of another length: two steps alike are no pause."""
+        if step == self._step and 0 < step <= self._source_clock * 3 // 25:  # 120 ms, the longest packet there is
+            self._usual = step
+        elif not missing and self._usual and step > self._usual * 3 // 2:
+            self._spurt = True
+
+    def _comfort_noise(self, payload: bytes, sequence: int, now: float) -> list[bytes]:
+        """The source says that it falls silent, and how its silence sounds (RFC 3389)."""
+        self._spurt = self.silent = True
+        transcoder: object = self.transcoder
+        noise = b""
+        if isinstance(transcoder, MakesNoise) and not self.muted:
+            noise = transcoder.noise(payload[0] & 0x7F if payload else 127)
+        if noise:
+            return [self._build(self._send, sequence, self._scaled(self._ticks), noise, now)]
+        self._sequence_offset -= 1
+        return []
+
+    def _follow_event(self, payload: bytes, timestamp: int, now: float) -> bool:
+        """Whether this packet's telephone-event is one that may go through."""
+        try:
+            event = parse_event(payload)
+        except RtpError:
+            return True  # counted where it is read
+        twins = self.twins
+        if timestamp != self._event_stamp:
+            self._event_stamp = timestamp
+            self._event_passes = twins is None or not event.digit or twins.fresh("event", event.digit, now, now)
+        elif twins is not None and self._event_passes:
+            twins.lasts("event", now)
+        carried = self.on_digit is not None or self._dtmf_send >= 0
+        self._event_open = carried and self._dtmf_clocks[0] == self._source_clock
+        # Until the end is said, what begins where this packet ends is still of it.
+        self._event_ticks = event.duration + (not event.end)
+        return self._event_passes
+
+    def _within_event(self, timestamp: int) -> bool:
+        """Whether audio is of the time of the telephone-event that came last: its tone, which is told already."""
+        if (timestamp - self._event_stamp) & 0xFFFFFFFF < self._event_ticks:
+            return True
+        self._event_open = False
+        return False
 
     def _read_event(self, payload: bytes, timestamp: int) -> None:
         try:
@@ -236,8 +305,8 @@ class Direction:
         self._sequence_offset = self._next_sequence - sequence
         self._base_timestamp = self.instant(now)
         self._last_timestamp, self._ticks, self._step = timestamp, 0, 0
-        self._joined = True
-        self._audio_last = False
+        self._joined = self._spurt = True
+        self._audio_last = self._event_open = False
 
     def _scaled(self, ticks: int) -> int:
         return (self._base_timestamp + ticks * self._target_clock // self._source_clock) & 0xFFFFFFFF
@@ -255,10 +324,20 @@ class Direction:
                 return out
             if not payload:  # silence the other codec has no packet for
                 self._sequence_offset -= 1
+                self._spurt = self.silent = True
                 return out
         self._audio_last = True
-        out.append(self._build(second & 0x80 | self._send, sequence, self._scaled(self._ticks), payload, now))
+        marker = second & 0x80
+        if self._spurt or len(self.last_payload) <= DTX_OCTETS:
+            marker = self._after_silence(marker)
+        out.append(self._build(marker | self._send, sequence, self._scaled(self._ticks), payload, now))
         return out
+
+    def _after_silence(self, marker: int) -> int:
+        """The marker bit of a packet after a silence: only sound ends it."""
+        self.silent = len(self.last_payload) <= DTX_OCTETS
+        self._spurt, begins = self.silent, self._spurt
+        return 0x80 if begins and not self.silent else marker
 
     def _conceal(
         self, transcoder: Transcoder, sequence: int, missing: int, now: float, out: list[bytes], following: bytes

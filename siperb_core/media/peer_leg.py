@@ -16,7 +16,7 @@ from pylibsrtp import Policy, Session
 
 from siperb_core.media.client_leg import BATCH, MAX_DATAGRAM
 from siperb_core.media.ice import Address
-from siperb_core.rtp.packet import HEADER_SIZE
+from siperb_core.rtp.packet import COMFORT_NOISE, HEADER_SIZE
 from siperb_core.sdp.plan import PeerLeg, SrtpSuite
 
 PROOF_PACKETS: Final = 3  # from a host SDP does not name: packets of one source before it is believed
@@ -144,7 +144,7 @@ class PeerConnection:
         if (
             len(data) < HEADER_SIZE
             or data[0] >> 6 != 2
-            or data[1] & 0x7F not in (leg.stream.receive, leg.stream.dtmf_receive)
+            or data[1] & 0x7F not in (leg.stream.receive, leg.stream.dtmf_receive, COMFORT_NOISE)
         ):
             return False
         if self._locked:

@@ -28,6 +28,7 @@ from siperb_core.media.transcoders import Pairs, same_payload
 from siperb_core.rtp import g711
 from siperb_core.rtp.events import Digit
 from siperb_core.rtp.g711 import Law
+from siperb_core.rtp.twins import Twins, Way
 from siperb_core.sdp.plan import SessionPlan, Stream
 
 MIN_LOSS: Final = 2
@@ -88,6 +89,7 @@ class WorkerSession:
         self._codecs: dict[str, tuple[object, ...]] = {}
         self._final: dict[str, Any] | None = None
         self._expected_loss = 0  # per cent, as the transcoder to the client was told
+        self._twins = {"client": Twins(), "peer": Twins()}  # by who pressed
         self._voice: ToneVoice | None = None
         self._ear: ToneEar | None = None
         self._peer_player = DigitPlayer(self.to_peer, self.peer.send)
@@ -146,7 +148,7 @@ class WorkerSession:
             self._streams = (client.stream, plan.peer.stream)
             self._configure("to_peer", self.to_peer, client.stream, plan.peer.stream)
             self._configure("to_client", self.to_client, plan.peer.stream, client.stream)
-            self._choose_digits(plan.peer.dtmf, plan.peer.stream)
+            self._choose_digits(plan.peer.dtmf, client.dtmf, plan.peer.stream)
         else:
             self._streams = None
         self._regate()
@@ -196,9 +198,14 @@ class WorkerSession:
 
     # --- digits
 
-    def _choose_digits(self, way: Literal["event", "info", "inband"], peer: Stream) -> None:
-        """Have digits go the PBX's way, and be found where it has only tones."""
+    def _choose_digits(
+        self, way: Literal["event", "info", "inband"], client_way: Literal["event", "info"], peer: Stream
+    ) -> None:
+        """Have digits go the way each leg has for them, and be found where the PBX has only tones."""
         self.to_peer.on_digit = None if way == "event" else self._digit_of_client
+        self.to_client.on_digit = None if client_way == "event" else self._digit_of_peer
+        self.to_peer.twins = self._twins["client"] if way == "event" else None
+        self.to_client.twins = self._twins["peer"] if client_way == "event" else None
         key = (way == "inband", peer.codec)
         if key == self._codecs.get("tones"):
             return
@@ -208,7 +215,7 @@ class WorkerSession:
         if way == "inband":
             try:
                 self._voice = ToneVoice(peer.codec, self._settings.transcoders)
-                self._ear = ToneEar(peer.codec, self._settings.transcoders, self._digit_of_peer)
+                self._ear = ToneEar(peer.codec, self._settings.transcoders, self._tone_of_peer)
             except KeyError:
                 self._close_tones()  # no transcoder to speak the codec in: there is no way for digits
         self.to_client.listen = self._ear.hear if self._ear is not None else None
@@ -220,20 +227,41 @@ class WorkerSession:
         self._voice = self._ear = None
         self.to_client.listen = None
 
+    def _pressed(self, leg: str, way: Way, digit: Digit) -> bool:
+        """Whether a digit of this leg is one that did not come in another way, too."""
+        now, lasts = time.monotonic(), digit.milliseconds / 1000
+        # An INFO comes when the key is pressed or when it is let go, who knows; the others are known at their end.
+        return self._twins[leg].fresh(way, digit.key, now - lasts, now + lasts if way == "info" else now)
+
+    def _tell(self, leg: Literal["client", "peer"], digit: Digit) -> None:
+        self._emit(self.id, MediaEvent("digit", leg=leg, digit=digit.key, milliseconds=digit.milliseconds))
+
     def _digit_of_client(self, digit: Digit) -> None:
+        if not self._pressed("client", "event", digit):
+            return
         if self.plan.peer is not None and self.plan.peer.dtmf == "info":
-            self._emit(self.id, MediaEvent("digit", leg="peer", digit=digit.key, milliseconds=digit.milliseconds))
+            self._tell("peer", digit)
         else:
-            self.send_digit("peer", digit)
+            self._play("peer", digit)
 
-    def _digit_of_peer(self, digit: Digit) -> None:
-        if self._streams is not None and self._streams[0].dtmf_send is None:
-            self._emit(self.id, MediaEvent("digit", leg="client", digit=digit.key, milliseconds=digit.milliseconds))
+    def _digit_of_peer(self, digit: Digit, way: Way = "event") -> None:
+        if not self._pressed("peer", way, digit):
+            return
+        client = self.plan.clients.get(self.plan.active or "")
+        if client is None or client.dtmf == "info":
+            self._tell("client", digit)
         else:
-            self.send_digit("client", digit)
+            self._play("client", digit)
 
-    def send_digit(self, leg: str, digit: Digit) -> None:
-        """Send a digit to a leg, in the audio's stream."""
+    def _tone_of_peer(self, digit: Digit) -> None:
+        self._digit_of_peer(digit, "tone")
+
+    def send_digit(self, leg: Literal["client", "peer"], digit: Digit) -> None:
+        """Send a digit to a leg in the audio's stream, one of the other leg's SIP INFO."""
+        if self._pressed("client" if leg == "peer" else "peer", "info", digit):
+            self._play(leg, digit)
+
+    def _play(self, leg: Literal["client", "peer"], digit: Digit) -> None:
         if self._streams is None:
             return
         client, peer = self._streams
@@ -270,6 +298,7 @@ class WorkerSession:
 
     def _rtcp_from_client(self, connection: ClientConnection, data: bytes, now: float) -> None:
         if connection is self._active and self._client_reports.received(data, now):
+            self._alive("client", self.to_peer, now)
             self._expect_loss(self._client_reports.remote_loss)
 
     def _expect_loss(self, fraction: float) -> None:
@@ -285,7 +314,13 @@ class WorkerSession:
             transcoder.expect_loss(percent)
 
     def _rtcp_from_peer(self, data: bytes, now: float) -> None:
-        self._peer_reports.received(data, now)
+        if self._peer_reports.received(data, now):
+            self._alive("peer", self.to_client, now)
+
+    def _alive(self, name: str, direction: Direction, now: float) -> None:
+        """A leg that has fallen silent by its own word, and still reports, has not gone."""
+        if direction.silent:
+            self._watches[name].last = now
 
     # --- time
 

@@ -60,6 +60,7 @@ class ClientLeg:
     controlling: bool  # our ICE role: the offerer's (RFC 8445 section 6.1.1)
     ssrc: int  # of the packets we send
     stream: Stream | None = None  # None until offer and answer are through: ICE and DTLS may start, no audio yet
+    dtmf: Literal["event", "info"] = "event"  # how the softphone gets the PBX's digits
 
 
 @attrs.frozen

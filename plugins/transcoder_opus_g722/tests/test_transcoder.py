@@ -7,9 +7,12 @@ from array import array
 
 import pytest
 
+from siperb_core.media.contract import ExpectsLoss, MakesNoise
 from siperb_core.sdp.plan import Codec
+from siperb_core.testing.conformance_transcoder import opus_duration
 from siperb_core.testing.tones import analyse, second
 from siperb_transcoder_opus_g722 import OpusG722, codecs, g722, libraries, opus, siperb_transcoders
+from siperb_transcoder_opus_g722.opus import OpusDecoder
 
 CODECS = {
     "opus": Codec("opus", 48000, 2, "minptime=10;useinbandfec=1"),
@@ -267,3 +270,33 @@ def test_a_lost_opus_packet_comes_out_of_the_one_after_it() -> None:
     assert max(array("h", samples("PCMA", [recovered]))) > 1000
     encoder.close()
     transcoder.close()
+
+
+@pytest.mark.parametrize("ptime", [10, 20])
+@pytest.mark.parametrize("loss", [0, 10])
+def test_silence_towards_opus_is_a_packet_of_an_octet_that_the_decoder_fills_with_noise(ptime: int, loss: int) -> None:
+    transcoder = OpusG722().create(CODECS["G722"], CODECS["opus"], ptime=ptime)
+    assert isinstance(transcoder, MakesNoise)
+    assert isinstance(transcoder, ExpectsLoss)
+    assert transcoder.noise(60) == b"", "nothing is known of the packets yet"
+    transcoder.expect_loss(loss)
+    sent = [transcoder.transcode(payload) for payload in packets("G722", second(1000, -6, 16000), ptime)]
+    silence = transcoder.noise(60)
+    assert len(silence) == 1
+    assert opus_duration(silence) == opus_duration(sent[-1]) == ptime
+    decoder = OpusDecoder(16000, ptime=ptime)
+    for payload in [*sent, *[silence] * 40]:
+        pcm = decoder.decode(payload)
+        assert len(pcm) == 16 * ptime * 2
+    assert analyse(pcm, 16000).dbfs < -30, "noise as loud as the quietest of what went before"
+    assert len(decoder.decode(sent[-1])) == 16 * ptime * 2, "and speaks again"
+    decoder.close()
+    transcoder.close()
+
+
+def test_other_codecs_have_no_word_for_silence() -> None:
+    for source, target in PAIRS:
+        transcoder = OpusG722().create(CODECS[source], CODECS[target])
+        if target != "opus" and isinstance(transcoder, MakesNoise):
+            assert transcoder.noise(60) == b""
+        transcoder.close()

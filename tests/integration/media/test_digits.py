@@ -13,9 +13,11 @@ import trio
 
 from siperb_core.rtp.dtmf_tones import ToneDetector, tone
 from siperb_core.rtp.events import Digit, EventReader
+from siperb_core.sip import Message
 from siperb_core.testing import codecs
 from siperb_core.testing.gateway import open_gateway, websocket_url
 from siperb_core.testing.pbx import Pbx, PbxCall, PbxSettings, open_pbx
+from siperb_core.testing.session import Call
 from siperb_core.testing.softphone import PhoneCall, open_softphone
 
 TRUNK = """
@@ -162,3 +164,107 @@ async def test_every_digit_arrives_once_under_five_per_cent_loss(tmp_path: Path)
         assert "".join(digit.key for digit in found) == wanted
         assert "".join(heard.digit for heard in peer.digits) == wanted
         assert [digit.milliseconds for digit in found] == [100] * len(wanted)
+
+
+async def by_info(call: Call, content: str = "application/dtmf-relay", body: str = "Signal={}\r\nDuration=120") -> None:
+    for key in "1359#*":
+        response = await call.request("INFO", [("Content-Type", content)], body.format(key).encode())
+        assert response.status == 200
+
+
+def events_at(call: PhoneCall) -> list[Digit]:
+    """The digits that come in at the softphone as telephone-events from now on, with their durations."""
+    reader, found, take = EventReader(), list[Digit](), call.media.ear.take_event
+
+    def read(payload: bytes, timestamp: int) -> None:
+        found.extend(reader.take(payload, timestamp, 48000))
+        take(payload, timestamp)
+
+    call.media.ear.take_event = read  # type: ignore[method-assign]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("content", "body", "lasts"),
+    [("application/dtmf-relay", "Signal={}\r\nDuration=120", 120), ("application/dtmf", "{}", 160)],
+)
+async def test_info_of_the_pbx_becomes_telephone_event_at_the_softphone(
+    tmp_path: Path, content: str, body: str, lasts: int
+) -> None:
+    async with calling(tmp_path) as (call, peer, _):
+        found = events_at(call)
+        await by_info(peer, content, body)
+        await until(lambda: len(found) >= 6)
+        await call.listen(0.5)
+        assert [(digit.key, digit.milliseconds) for digit in found] == [(key, lasts) for key in "1359#*"]
+        assert [(heard.digit, heard.way) for heard in call.digits] == [(key, "rtp") for key in "1359#*"]
+        heard = await call.listen()
+        assert heard.is_tone(1000, within=2), "the audio goes on"
+        assert heard.dbfs == pytest.approx(-6, abs=0.5)
+
+
+async def test_both_of_the_pbx_become_info_where_the_connection_says_so(tmp_path: Path) -> None:
+    async with calling(tmp_path, 'phone_dtmf = "info"') as (call, peer, _):
+        await by_info(peer)
+        await peer.send_digits("246")
+        await until(lambda: len(call.digits) >= 9)
+        await call.listen(0.5)
+        assert [(heard.digit, heard.way) for heard in call.digits] == [(key, "info") for key in "1359#*246"]
+
+
+async def test_an_info_that_is_no_digit_goes_on_as_it_is(tmp_path: Path) -> None:
+    async with calling(tmp_path) as (call, peer, _):
+        got: list[Message] = []
+        media: Any = call.media
+        handle = call._handle_request
+
+        async def note(transaction: Any, request: Message) -> None:
+            got.append(request)
+            await handle(transaction, request)
+
+        call._handle_request = note  # type: ignore[method-assign]
+        for content, body in (("application/dtmf-relay", b"Signal=!"), ("text/plain", b"hello")):
+            await peer.request("INFO", [("Content-Type", content)], body)
+        assert [(request.get("Content-Type"), request.body) for request in got] == [
+            ("application/dtmf-relay", b"Signal=!"),
+            ("text/plain", b"hello"),
+        ]
+        assert not media.ear.digits
+
+
+async def in_both_ways(call: PhoneCall | PbxCall) -> None:
+    """Each key as telephone-event and as INFO; one of them twice."""
+    for key in "1559#":
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(call.send_digits, key)
+            nursery.start_soon(call.send_info, key)
+
+
+@pytest.mark.parametrize("keys", ['dtmf = "auto"', 'dtmf = "info"'])
+async def test_a_softphone_that_sends_both_dialects_is_heard_once(tmp_path: Path, keys: str) -> None:
+    async with calling(tmp_path, keys) as (call, peer, _):
+        await in_both_ways(call)
+        await peer.listen(1.0)
+        assert "".join(heard.digit for heard in peer.digits) == "1559#"
+
+
+async def test_a_softphone_that_sends_both_dialects_is_heard_once_in_tones(tmp_path: Path) -> None:
+    async with calling(tmp_path, 'dtmf = "inband"', codecs=("PCMA",)) as (call, peer, _):
+        detector, found, take = ToneDetector(), list[Digit](), peer.media.ear.take
+
+        def hear(payload: bytes) -> None:
+            found.extend(detector.feed(codecs.decode("PCMA", [payload])))
+            take(payload)
+
+        peer.media.ear.take = hear  # type: ignore[method-assign]
+        await in_both_ways(call)
+        await peer.listen(1.0)
+        assert "".join(digit.key for digit in found) == "1559#"
+
+
+@pytest.mark.parametrize("keys", ["", 'phone_dtmf = "info"'])
+async def test_a_pbx_that_sends_both_dialects_is_heard_once(tmp_path: Path, keys: str) -> None:
+    async with calling(tmp_path, keys) as (call, peer, _):
+        await in_both_ways(peer)
+        await call.listen(1.0)
+        assert "".join(heard.digit for heard in call.digits) == "1559#"

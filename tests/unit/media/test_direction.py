@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from siperb_core.media.direction import Direction
 from siperb_core.rtp.events import Digit, TelephoneEvent, build_event, parse_event
 from siperb_core.rtp.packet import RtpPacket, build_rtp, parse_rtp
+from siperb_core.rtp.twins import Twins
 from siperb_core.sdp.plan import Codec, Stream
 
 OPUS = Stream(Codec("opus", 48000, 2), 111, 111, dtmf_send=110, dtmf_receive=110, dtmf_clock=48000)
@@ -250,6 +251,72 @@ def test_a_payload_that_cannot_be_decoded_costs_itself() -> None:
     assert line.direction.dropped["codec"] == 1
 
 
+class Noisy(Marking):
+    """A transcoder whose target has a word for silence."""
+
+    def noise(self, level: int) -> bytes:
+        return b"noise %d" % level
+
+
+def test_comfort_noise_becomes_the_other_codecs_word_and_the_talk_goes_on_with_a_marker() -> None:
+    line = Line(transcoder=Noisy())
+    out = [p for n in range(4) for p in line.send(n, 160 * n)]
+    out += line.send(4, 640, bytes([64]), pt=13)
+    line.now += 3
+    out += line.send(5, 640 + 24160, b"talk") + line.send(6, 640 + 24320, b"talk")
+    assert [(p.payload, p.marker) for p in out[4:]] == [(b"noise 64", False), (b"<talk>", True), (b"<talk>", False)]
+    assert gaps(out) == [(1, 960)] * 4 + [(1, 24160 * 6), (1, 960)]
+    assert (line.direction.concealed, line.direction.reception.lost, sum(line.direction.dropped.values())) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("transcoder", [None, Marking()])
+def test_comfort_noise_goes_nowhere_where_nobody_agreed_to_it(transcoder: Marking | None) -> None:
+    line = Line(G722, G722 if transcoder is None else OPUS, transcoder)
+    out = line.send(1, 160, b"talk") + line.send(2, 320, bytes([64]), pt=13)
+    line.now += 5
+    assert line.direction.silent
+    out += line.send(3, 40320, b"talk") + line.send(4, 40480, b"talk")
+    assert {p.payload_type for p in out} == {9 if transcoder is None else 111}
+    assert [p.marker for p in out] == [True, True, False], "the first of the call, the first after the silence"
+    assert not line.direction.silent
+    clock = 1 if transcoder is None else 6
+    assert gaps(out) == [(1, 40160 * clock), (1, 160 * clock)]
+    assert line.direction.reception.lost == 0
+
+
+def test_a_phone_that_suppresses_silence_is_not_concealed_and_its_speech_has_a_marker() -> None:
+    """Opus DTX (RFC 7587 section 3.1.3): an octet every 400 ms, sequence numbers without a gap."""
+    line = Line(OPUS, G722, Twice())
+    out = [p for n in range(10) for p in line.send(n, 960 * n, b"speech", pt=111)]
+    for n in range(5):
+        line.now += 0.38
+        out += line.send(10 + n, 960 * (9 + 20 * (n + 1)), b"\x48", pt=111)
+    out += [p for n in range(5) for p in line.send(15 + n, 960 * (9 + 103 + n), b"speech", pt=111)]
+    assert [p.payload for p in out] == [b"<speech>"] * 10 + [b"<\x48>"] * 5 + [b"<speech>"] * 5
+    assert gaps(out) == [(1, 160)] * 9 + [(1, 3200)] * 5 + [(1, 480)] + [(1, 160)] * 4
+    assert [n for n, p in enumerate(out) if p.marker] == [0, 15]
+    assert (line.direction.concealed, line.direction.reception.lost) == (0, 0)
+    assert line.direction.reception.jitter_ms < 3
+
+
+def test_a_packet_lost_in_a_silence_is_not_concealed() -> None:
+    line = Line(OPUS, G722, Twice())
+    out = [p for n in range(4) for p in line.send(n, 960 * n, b"speech", pt=111)]
+    out += (
+        line.send(4, 960 * 3 + 19200, b"\x48", pt=111) + line.send(6, 960 * 3 + 57600, b"\x48", pt=111) + line.flush()
+    )
+    assert line.direction.concealed == 0
+    assert gaps(out)[-1] == (2, 6400)
+
+
+def test_packets_of_another_length_are_no_silence() -> None:
+    line = Line(OPUS, G722, Marking())
+    steps = [960] * 5 + [2880] * 5 + [960] * 5
+    times = list(itertools.accumulate(steps))
+    out = [p for n, at in enumerate(times) for p in line.send(n, at, b"speech", pt=111)]
+    assert sum(p.marker for p in out) <= 2, "the first, and the first of the longer ones, which could be one"
+
+
 def test_silence_and_comfort_noise_leave_no_gap() -> None:
     line = Line(transcoder=Marking())
     out = line.send(1, 160) + line.send(2, 320, b"") + line.send(3, 480, pt=13) + line.send(4, 640)
@@ -268,6 +335,51 @@ def test_a_key_press_is_passed_on_once_with_one_timestamp() -> None:
     assert [p.marker for p in keys] == [True] + [False] * 7
     assert [parse_event(p.payload).duration for p in keys] == [960 * min(n + 1, 6) for n in range(8)]
     assert [g[0] for g in gaps(out)] == [1] * 9
+
+
+def tone_beside_event(line: Line, *, audio_first: bool) -> list[RtpPacket]:
+    """Eight packets of a key's tone, each with its telephone-event beside it."""
+    out: list[RtpPacket] = line.send(1, 160, b"before")
+    for n in range(8):
+        event = build_event(TelephoneEvent(7, n == 7, 10, 160 * (n + 1)))
+        pair = [(320, event, 101), (320 + 160 * n, b"tone", 9)]
+        for k, (timestamp, payload, pt) in enumerate(reversed(pair) if audio_first else pair):
+            out += line.send(2 + 2 * n + k, timestamp, payload, pt=pt)
+    return out + line.send(18, 320 + 8 * 160, b"after")
+
+
+@pytest.mark.parametrize("audio_first", [False, True])
+def test_the_tone_beside_a_key_press_is_left_out(audio_first: bool) -> None:
+    line = Line(transcoder=Marking())
+    out = tone_beside_event(line, audio_first=audio_first)
+    audio = [p.payload for p in out if p.payload_type == 111]
+    assert audio == [b"<before>", *[b"<tone>"] * audio_first, b"<after>"], "before the first event nobody can know"
+    assert len([p for p in out if p.payload_type == 110]) == 8
+    assert {g[0] for g in gaps(out)} == {1}
+    assert (out[-1].timestamp - out[0].timestamp) & 0xFFFFFFFF == 9 * 960
+
+
+@pytest.mark.parametrize("audio_first", [False, True])
+def test_a_key_press_with_its_tone_beside_it_is_told_once_and_in_full(audio_first: bool) -> None:
+    line = Line(transcoder=Marking())
+    digits: list[Digit] = []
+    line.direction.on_digit = digits.append
+    out = tone_beside_event(line, audio_first=audio_first)
+    assert digits == [Digit("7", 160)]
+    assert [p.payload for p in out] == [b"<before>", *[b"<tone>"] * audio_first, b"<after>"]
+
+
+def test_a_key_press_that_came_in_another_way_does_not_go_through() -> None:
+    line = Line(transcoder=Marking())
+    line.direction.twins = twins = Twins()
+    assert twins.fresh("info", "7", line.now, line.now)
+    out = line.send(1, 160)
+    for n, key in enumerate([7, 7, 7, 8, 8, 7]):
+        out += line.send(
+            2 + n, (320, 2000, 4000)[(n > 2) + (n > 4)], build_event(TelephoneEvent(key, False, 10, 160)), pt=101
+        )
+    assert [parse_event(p.payload).digit for p in out[1:]] == ["8", "8", "7"]
+    assert {g[0] for g in gaps(out)} == {1}
 
 
 def test_a_key_press_the_other_side_cannot_have_leaves_no_gap() -> None:

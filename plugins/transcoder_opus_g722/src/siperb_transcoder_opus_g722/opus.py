@@ -73,6 +73,7 @@ class OpusEncoder:
     def __init__(self, rate: int, *, bitrate: int = BITRATE) -> None:
         self._library = libraries.opus()
         self._rate = rate
+        self._last = b""
         self._out = ffi.new("unsigned char[]", _LARGEST_PACKET)
         self._view = ffi.buffer(self._out)
         self._encode = self._library.opus_encode
@@ -103,7 +104,9 @@ class OpusEncoder:
         size = self._encode(self._state, pcm, len(pcm) // 2, self._out, _LARGEST_PACKET)
         if size < 0:
             raise ValueError(f"Opus encoder: {_text(self._library, size)}")
-        return self._view[:size]  # type: ignore[no-any-return]
+        packet: bytes = self._view[:size]
+        self._last = packet[:1]
+        return packet
 
     def _encode_several(self, pcm: bytes) -> bytes:
         """A packet of a duration no frame has (30 ms, say): several equal frames in it (RFC 6716 section 3.2.5)."""
@@ -126,6 +129,13 @@ class OpusEncoder:
             return self._view[:size]  # type: ignore[no-any-return]
         finally:
             library.opus_repacketizer_destroy(packer)
+
+    @property
+    def silence(self) -> bytes:
+        """A packet without sound, of the mode and duration of the one before it: its first octet alone (RFC 6716
+        section 3.1, a frame of length zero); b"" before the first.
+        """
+        return self._last and bytes([self._last[0] & 0xFC])
 
     def close(self) -> None:
         if self._state is not None:

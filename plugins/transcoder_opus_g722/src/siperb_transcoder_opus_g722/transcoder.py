@@ -49,6 +49,10 @@ class PcmTranscoder:
             return self._encode(self._decoder.recover(following))
         return self.conceal()
 
+    def noise(self, level: int) -> bytes:
+        """What Opus says when it keeps silent (DTX): its decoder makes the noise by itself, as loud as it was last."""
+        return self._encoder.silence if isinstance(self._encoder, OpusEncoder) else b""
+
     def level(self) -> float:
         """Of the packet heard last, in dBFS (that of a full-scale sine is 0); -100 for silence."""
         samples = array("h", self._pcm)
