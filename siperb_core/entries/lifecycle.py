@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import attrs
 import structlog
@@ -29,6 +29,7 @@ from siperb_core.entries.failure import DELAYS, Failure, classify, delay
 from siperb_core.entries.issues import Issues
 from siperb_core.entries.live import FAULT_SECONDS, MOST_FAULTS, Faults, LoadedConnection, lacks
 from siperb_core.entries.model import Entry, Network, down_because
+from siperb_core.entries.outside import Outside
 from siperb_core.entries.pacing import Pace
 from siperb_core.entries.states import State
 from siperb_core.sip import Message
@@ -38,34 +39,12 @@ SETUP_SECONDS = 60.0
 UNLOAD_SECONDS = 10.0
 """How long it may take to un-register once it was told to unload."""
 
+STARTED_AT_ONCE = 10
+"""A thousand entries begin one after the other: what else the gateway has to do is not kept waiting."""
 RETURN_SECONDS = 15.0
 """How long a PBX that did not answer is left alone before it is watched for its return."""
 
 log = structlog.get_logger("siperb.entries")
-
-
-class Outside(Protocol):
-    """What the gateway does for connection types."""
-
-    domain: str
-
-    async def request(self, message: Message, target: Target) -> Message:
-        """As `EntryContext.request`."""
-
-    async def contact_uri(self, entry: str, target: Target) -> str:
-        """As `EntryContext.contact_uri`, for the entry of that name."""
-
-    async def keep_alive(self, target: Target, interval: float) -> None:
-        """As `EntryContext.keep_alive`."""
-
-    def memory(self, entry: str) -> MutableMapping[str, Any]:
-        """As `EntryContext.memory`, for the entry of that name; the same mapping every time."""
-
-    def now(self) -> float:
-        """Seconds since the epoch."""
-
-    def random_token(self, octets: int = 12) -> str:
-        """As `EntryContext.random_token`."""
 
 
 @attrs.frozen
@@ -216,15 +195,25 @@ class Entries:
         """
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            for entry in entries:
-                self._start(entry)
-            task_status.started()
+            async with self._reloading:
+                slots = [self._place(entry) for entry in entries]
+                task_status.started()
+                for number, slot in enumerate(slots, 1):
+                    self._begin(slot)
+                    if number % STARTED_AT_ONCE == 0:
+                        await trio.lowlevel.checkpoint()
             await trio.sleep_forever()
 
     def _start(self, entry: Entry) -> None:
-        assert self._nursery is not None, "run() comes first"
+        self._begin(self._place(entry))
+
+    def _place(self, entry: Entry) -> _Slot:
         slot = self._slots[entry.name] = _Slot(entry, self)
-        self._nursery.start_soon(self._supervise, slot, name=f"connection {entry.name}")
+        return slot
+
+    def _begin(self, slot: _Slot) -> None:
+        assert self._nursery is not None, "run() comes first"
+        self._nursery.start_soon(self._supervise, slot, name=f"connection {slot.entry.name}")
 
     async def _stop(self, name: str) -> None:
         slot = self._slots[name]
