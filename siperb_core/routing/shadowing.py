@@ -7,17 +7,30 @@ from collections.abc import Sequence
 from siperb_core.routing.explanation import ALL, Route, ranked
 from siperb_core.routing.pattern import PatternError, compile_pattern
 
-_PROBES = ("0", "7", "123456", "004930123456", "+4930123456", "*1", "#21#", "alice")
-"""What matches all of these is meant to match everything."""
+_PROBES = ("0", "7", "123456", "004930123456", "+4930123456", "*1", "#21#")
+"""What matches all of these is meant to match every number."""
+_NAMES = ("alice", "Bob")
+"""What matches these too is meant to match everything."""
 
 
 def takes_everything(pattern: str) -> bool:
     """Whether a dial pattern is a catch-all."""
+    return _takes(pattern, _PROBES) and _takes(pattern, _NAMES)
+
+
+def _takes(pattern: str, probes: Sequence[str]) -> bool:
     try:
         compiled = compile_pattern(pattern)
     except PatternError:
         return False
-    return all(compiled.search(number) for number in _PROBES)
+    return all(compiled.search(number) for number in probes)
+
+
+def _leaves_nothing(pattern: str, other: str) -> bool:
+    """Whether what `other` matches is taken by `pattern`: everything, or every number where it matches no names."""
+    if not _takes(pattern, _PROBES):
+        return False
+    return _takes(pattern, _NAMES) or not any(_takes(other, (name,)) for name in _NAMES)
 
 
 def shadowed(connections: Sequence[Route]) -> dict[str, tuple[str, ...]]:
@@ -29,13 +42,14 @@ def shadowed(connections: Sequence[Route]) -> dict[str, tuple[str, ...]]:
     routes = [route for route in ranked(connections) if route.enabled and not route.unusable]
     found: dict[str, tuple[str, ...]] = {}
     for index, route in enumerate(routes):
-        if takes_everything(route.dial_pattern):
+        if _takes(route.dial_pattern, _PROBES):
             behind = [
                 other.connection
                 for other in routes[index + 1 :]
                 if _covers(route.users, other.users)
                 and _covers(route.methods, other.methods)
-                and not (route.failover and takes_everything(other.dial_pattern))
+                and _leaves_nothing(route.dial_pattern, other.dial_pattern)
+                and not (route.failover and _takes(other.dial_pattern, _PROBES))
             ]
             if behind:
                 found[route.connection] = tuple(behind)

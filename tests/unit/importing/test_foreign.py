@@ -276,6 +276,117 @@ def test_what_is_none_of_them_is_refused_in_a_sentence(text: str) -> None:
     assert len(str(refused.value)) < 300
 
 
+ENTITIES = {
+    "laughs": '<!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;&a;&a;">]>{}',
+    "file": '<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]>{}',
+    "parameter": '<!DOCTYPE x [<!ENTITY % p SYSTEM "http://127.0.0.1:1/x.dtd"> %p;]>{}',
+    "external": '<!DOCTYPE include SYSTEM "http://127.0.0.1:1/x.dtd">{}',
+    "after-comment": "<!-- x --><?pi x?><!DOCTYPE x [<!ENTITY a 'x'>]>{}",
+    "declared": '<?xml version="1.0" encoding="ISO-8859-1"?><!DOCTYPE x [<!ENTITY a "x">]>{}',
+}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("kind", ENTITIES)
+def test_entities_are_refused_in_every_encoding(kind: str, encoding: str) -> None:
+    text = ENTITIES[kind].format('<include><gateway name="g"><param name="username" value="&a;"/></gateway></include>')
+    with pytest.raises(ForeignError) as refused:
+        read_foreign(text.encode(encoding))
+    assert "root:" not in str(refused.value)
+
+
+ASTERISK = r"""
+; pjsip.conf of a small office: two carriers, a template for each kind of section
+[transport-udp]
+type=transport
+protocol=udp
+bind=0.0.0.0
+
+[reg-defaults](!)
+type=registration
+transport=transport-udp
+retry_interval=60
+expiration=3600
+line=yes
+
+[endpoint-defaults](!)
+type=endpoint
+transport=transport-udp
+context=from-external
+disallow=all
+allow=alaw,ulaw
+direct_media=no
+
+[auth-defaults](!)
+type=auth
+auth_type=userpass
+
+[provider](reg-defaults)
+endpoint=provider
+outbound_auth=provider-auth
+server_uri=sip:sip.provider.example:5080
+client_uri=sip:4930555@sip.provider.example:5080
+
+[provider-auth](auth-defaults)
+username=4930555
+password=Geh3im
+
+[provider](endpoint-defaults)
+outbound_auth=provider-auth
+aors=provider
+from_user=4930555
+from_domain=sip.provider.example
+
+[provider]
+type=aor
+contact=sip:sip.provider.example:5080
+
+[provider]
+type=identify
+endpoint=provider
+match=sip.provider.example
+match=198.51.100.0/25
+match=198.51.100.200,203.0.113.9
+match_header=X-Provider: yes
+
+[peer-pbx](endpoint-defaults)
+allow=g722
+aors=peer-pbx
+[peer-pbx]
+type=aor
+contact=sip:10.1.2.3
+[peer-pbx]
+type=identify
+endpoint=peer-pbx
+match=10.1.2.0/24
+"""
+
+
+def test_pjsip_of_a_small_office() -> None:
+    reading = read_foreign(ASTERISK.encode())
+    found = by_name(reading)
+    assert set(found) == {"provider", "peer-pbx"}
+    provider, peer = found["provider"], found["peer-pbx"]
+    assert (provider.type, peer.type) == ("outbound_registration", "outbound_trunk")
+    assert (provider.settings["server"], provider.settings["port"]) == ("sip.provider.example", 5080)
+    assert (provider.settings["username"], provider.settings["password"]) == ("4930555", "Geh3im")
+    assert provider.settings["expires"] == 3600
+    assert provider.keys["allow_from"] == [
+        "sip.provider.example",
+        "198.51.100.0/25",
+        "198.51.100.200",
+        "203.0.113.9",
+    ]
+    assert provider.keys["codecs"] == ["PCMA", "PCMU"]
+    assert (peer.settings["server"], peer.keys["allow_from"]) == ("10.1.2.3", ["10.1.2.0/24"])
+    assert peer.keys["codecs"] == ["PCMA", "PCMU", "G722"]
+    for item in (provider, peer):
+        assert mistakes_of(item, TYPES) == []
+    told = remarks(reading)
+    for what in ("match_header", "retry_interval", "context"):
+        assert what in told
+
+
 def test_size_and_number_are_bounded() -> None:
     with pytest.raises(ForeignError):
         read_foreign(b" " * (5 << 20))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from siperb_core.routing import Rewriting, Route, explain, explain_emergency, rung_users, shadowed
 
 DOWN = "down now: the PBX does not answer"
@@ -64,6 +66,15 @@ def test_only_what_has_no_call_left_is_shadowed() -> None:
     assert shadowed([Route("all", 1, methods=("INVITE",)), Route("two", 2)]) == {}
     assert shadowed([Route("all", 1, enabled=False), Route("two", 2)]) == {}
     assert shadowed([Route("anchored", 1, r"^\d+$"), Route("two", 2)]) == {}
+
+
+@pytest.mark.parametrize("pattern", [r"\d", r"[0-9]+", "[0-9*#+]", "\\d*"])
+def test_what_takes_every_number_shadows_those_that_want_numbers(pattern: str) -> None:
+    routes = [Route("all", 1, pattern), Route("two", 2, r"^2\d{2}$"), Route("names", 3, "^[a-z]"), Route("last", 4)]
+    expected = ("two", "names", "last") if pattern == "\\d*" else ("two",)
+    assert shadowed(routes) == {"all": expected}
+    number = explain(routes, "234", "alice")
+    assert number.taken == "all", "what is said of calls is so"
 
 
 def test_a_stand_in_is_not_shadowed() -> None:
