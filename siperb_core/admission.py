@@ -155,6 +155,11 @@ class Admission:
             self._from_pbx(transaction, request)
 
     def _from_softphone(self, transaction: ServerTransaction, request: Message) -> None:
+        """A softphone's request: through a connection, by its number.
+
+        Another softphone's GRUU is no way around the PBX, which decides who may call whom: it may be called as part of
+        a transfer alone, where a live call of the one or the other has named it.
+        """
         host = self._host
         device = self._softphones.authenticated(transaction, request)
         if device is None:
@@ -162,7 +167,7 @@ class Admission:
         named = self._softphones.instance_named(request.uri)
         if named is not None:
             called, bindings = named
-            if called is None or not self._may_call(device, called):
+            if called is None or not self._calls.is_transfer(request, device.name, called.name):
                 host.signalling.refuse(transaction, 404)
                 return
             self._calls.inbound(
@@ -250,12 +255,6 @@ class Admission:
         user = next(iter({device.user for device in devices}), "")
         names = [device.name for device in devices]
         self._calls.inbound(transaction, entry, lambda: self._softphones.bindings_of(names), user, rings=names)
-
-    def _may_call(self, device: Device, called: Device) -> bool:
-        """Whether one softphone may reach another without a PBX: those of one user, and of users on one connection."""
-        return device.user == called.user or any(
-            _serves(item.entry, device.user) and _serves(item.entry, called.user) for item in self._host.loaded()
-        )
 
     def _claimant(self, request: Message, source: Source) -> tuple[LoadedConnection, Claim] | None:
         for connection in self._host.loaded():

@@ -208,7 +208,7 @@ class Gateway:
         self.guard = Guard(self)
         self.signalling.ignores = self.guard.ignores
         self.locations = self.plugins.location_store(self.store)
-        self.softphones = Softphones(self, digest, Registrar())
+        self.softphones = Softphones(self, digest, Registrar(gruu_key=self._secret))
         self._returning.expected = lambda devices: self.softphones.expected_back(devices, self.started_at)
         self.calls = Calls(self)
         # What PBXs get of these their entries say: SIPp and baresip 1.0 fail at a challenge other than MD5.

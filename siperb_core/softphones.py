@@ -19,7 +19,7 @@ from siperb_core.lockout import source_of
 from siperb_core.signalling import Signalling
 from siperb_core.sip import Flow, Message
 from siperb_core.sip.digest import DigestServer
-from siperb_core.sip.gruu import named_by, same_instance
+from siperb_core.sip.gruu import is_temporary, named_by, same_instance
 from siperb_core.sip.registrar import Binding, BindingChange, Registrar
 from siperb_core.sip.transaction import ServerTransaction
 from siperb_core.store.contract import LocationStore
@@ -200,6 +200,11 @@ class Softphones:
         (RFC 5627 section 5.4), if any; None for a URI that is no GRUU of ours.
         """
         named = named_by(uri, self._host.domain)
+        if named is None and is_temporary(uri, self._host.domain):
+            binding = self._registrar.temporarily(uri, self._host.domain)
+            if binding is None:
+                return None, []
+            named = binding.aor, binding.instance
         if named is None:
             return None
         name, instance = named
@@ -250,4 +255,5 @@ def _as_stored(binding: Binding) -> dict[str, Any]:
         "user_agent": binding.user_agent,
         "path": list(binding.path),
         "registered_at": binding.registered_at,
+        "since": binding.since,
     }

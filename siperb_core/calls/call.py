@@ -68,6 +68,8 @@ class Call:
         self.over = False
         self.internal = False
         """A softphone calls softphones: all but what is shown of the call is as if a PBX had called."""
+        self.referrals: dict[str, str] = {}
+        """Whom each softphone in it was last asked to call (REFER), by device."""
         self.trusted = False
         """Whether the PBX is told who calls, and believed (RFC 3325)."""
         self._answered: Dialog | None = None

@@ -14,6 +14,7 @@ from siperb_core.calls.call import Call
 from siperb_core.calls.destinations import ThroughConnections, ToSoftphones
 from siperb_core.calls.host import CallHost
 from siperb_core.calls.record import CallRecord
+from siperb_core.calls.referral import replaced
 from siperb_core.calls.setup import CallSetup
 from siperb_core.calls.strays import Strays
 from siperb_core.entries.contract import Refusal
@@ -186,6 +187,24 @@ class Calls:
         """
         call = self.find(request)
         return call is not None and call.on_dialog_request(transaction, request, device)
+
+    def is_transfer(self, request: Message, device: str, called: str) -> bool:
+        """Whether a softphone's request to another is part of a transfer: it takes the place of a dialog the other is
+        in (RFC 3891), or a call the softphone is in has referred it there (RFC 3515). Neither can be made up: Call-ID
+        and tags are known to a dialog's parties and to whom they tell alone, and a REFER came in a dialog.
+        """
+        uri = str(parse_uri(request.uri).with_(headers=()))
+        if any(call.referrals.get(device) == uri for call in self._calls.values()):
+            return True
+        named = replaced(request)
+        return named is not None and any(
+            dialog.call_id == named[0]
+            and {dialog.caller_tag, dialog.callee_tag} == named[1]
+            and called in (dialog.caller.device, dialog.callee.device)
+            for call in self._calls.values()
+            if not call.over
+            for dialog in call.dialogs.values()
+        )
 
     def on_ack(self, request: Message, flow: Flow) -> None:
         """An ACK of a 2xx."""

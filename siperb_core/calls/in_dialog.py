@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from siperb_core.calls.negotiation import is_reliable
+from siperb_core.calls.referral import referred_to
 from siperb_core.calls.sender import CallSender
 from siperb_core.calls.usages import wants_no_subscription
 from siperb_core.sdp import SdpError
@@ -52,6 +53,8 @@ class DialogRequest(CallSender):
         if not call.believes(self.side):
             identity.forget_assertions(message)
         call.translate(message, dialog, self.side)
+        if self.request.method == "REFER" and self.leg.device:
+            call.referrals[self.leg.device] = referred_to(message)
         if self.request.method in _ABOUT_SUBSCRIPTIONS:
             event = call.usages.renamed(dialog.callee_tag, self.request)
             if event is not None:

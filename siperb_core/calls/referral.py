@@ -63,6 +63,23 @@ def refer_to_softphone(message: Message, domain: str) -> None:
     _apply(message, rewrite)
 
 
+def referred_to(message: Message) -> str:
+    """The URI a REFER sends its receiver to, as it is called: without the headers of the request to be made."""
+    try:
+        return str(parse_uri(parse_name_addr(message.get("Refer-To") or "").uri).with_(headers=()))
+    except ParseError:
+        return ""
+
+
+def replaced(request: Message) -> tuple[str, frozenset[str]] | None:
+    """Call-ID and tags of the dialog whose place a request is to take (RFC 3891 section 3); None where it is none's."""
+    if request.count("Replaces") != 1:
+        return None
+    call_id, *params = (part.strip() for part in (request.get("Replaces") or "").split(";"))
+    tags = [value for name, _, value in (param.partition("=") for param in params) if name.lower().endswith("-tag")]
+    return (call_id, frozenset(tags)) if len(tags) == 2 else None
+
+
 def _moved(uri: Uri, place: Uri) -> Uri:
     params = tuple(pair for pair in uri.params if pair[0].lower() not in _TRANSPORT)
     return uri.with_(scheme="sip", host=place.host, port=place.port, params=params)

@@ -14,7 +14,7 @@ import attrs
 
 from siperb_core.sip.errors import ParseError
 from siperb_core.sip.flow import Flow
-from siperb_core.sip.gruu import public_gruu
+from siperb_core.sip.gruu import mark_in, mark_of, public_gruu, temporary_gruu
 from siperb_core.sip.headers import NameAddr, parse_name_addr
 from siperb_core.sip.message import Message
 from siperb_core.sip.response import response_to
@@ -46,11 +46,13 @@ class Binding:
     """Route values that lead to the contact, nearest first (RFC 3327)."""
     registered_at: float = 0.0
     """When this binding was last added or refreshed, in seconds since the epoch."""
+    since: float = 0.0
+    """Since when it has had this Call-ID, in seconds since the epoch: so long its temporary GRUUs are good."""
     written: NameAddr | None = None
     """The whole contact as it was written; None after a restart."""
 
-    def as_contact(self, now: float, gruu: str = "") -> str:
-        """The value of a Contact in the answer: as written, how long it has left, and its public GRUU if any."""
+    def as_contact(self, now: float, gruu: str = "", temporary: str = "") -> str:
+        """The value of a Contact in the answer: as written, how long it has left, and its GRUUs if any."""
         written = self.written
         if written is None:
             written = NameAddr("", self.contact)
@@ -59,7 +61,10 @@ class Binding:
             if self.reg_id is not None:
                 written = written.with_param("reg-id", str(self.reg_id))
         written = written.with_param("expires", str(max(0, round(self.expires_at - now))))
-        return str(written.with_param("pub-gruu", f'"{gruu}"') if gruu else written)
+        for name, value in (("pub-gruu", gruu), ("temp-gruu", temporary)):
+            if value:
+                written = written.with_param(name, f'"{value}"')
+        return str(written)
 
 
 @attrs.frozen
@@ -106,11 +111,14 @@ class Registrar:
         max_expires: int = 3600,
         default_expires: int = 300,
         max_bindings: int = 10,
+        gruu_key: bytes = b"",
     ) -> None:
         self._min_expires = min_expires
         self._max_expires = max_expires
         self._default_expires = default_expires
         self._max_bindings = max_bindings
+        self._gruu_key = gruu_key
+        self._marks: dict[bytes, Binding] = {}
         self._aors: dict[str, dict[tuple[Any, ...], Binding]] = {}
         self._timers: dict[tuple[str, tuple[Any, ...]], Timer[tuple[str, tuple[Any, ...]]]] = {}
         self._wheel: TimerWheel[tuple[str, tuple[Any, ...]]] = TimerWheel()
@@ -128,6 +136,11 @@ class Registrar:
     def bindings(self, aor: str) -> list[Binding]:
         """The bindings of an AOR, oldest first; empty for one that is not registered."""
         return list(self._aors.get(aor, {}).values())
+
+    def temporarily(self, uri: str, domain: str) -> Binding | None:
+        """The binding whose temporary GRUU this is, as long as it keeps its Call-ID; None where there is none."""
+        mark = mark_in(self._gruu_key, uri, domain) if self._gruu_key else None
+        return None if mark is None else self._marks.get(mark)
 
     def restore(self, bindings: Iterable[Binding]) -> None:
         """Take in what was on disk before a restart. What has run out since goes with the next `expire`."""
@@ -149,7 +162,8 @@ class Registrar:
     def register(self, request: Message, aor: str, flow: Flow | None, now: float, domain: str = "") -> RegisterResult:
         """Carry out a REGISTER for `aor`, whose sender has the right to it. All of its contacts, or none.
 
-        Who asks for it gets the public GRUUs of its own contacts, as a user of `domain`; none where that is empty.
+        Who asks for it gets the GRUUs of its own contacts, as a user of `domain`; none where that is empty, and no
+        temporary ones without a key.
         Without Contact it only asks. 400 what makes no sense, 423 too short an expiry (with Min-Expires), 500 a
         REGISTER overtaken by a later one.
         """
@@ -180,7 +194,10 @@ class Registrar:
         own = {contact.key for contact in wanted or ()} if "gruu" in supported else set()
         for key, binding in self._aors.get(aor, {}).items():
             gruu = public_gruu(aor, domain, binding.instance) if key in own else ""
-            headers.append(("Contact", binding.as_contact(now, gruu)))
+            temporary = ""
+            if gruu and self._gruu_key:
+                temporary = temporary_gruu(self._gruu_key, self._mark(binding), binding.cseq, domain)
+            headers.append(("Contact", binding.as_contact(now, gruu, temporary)))
         if "path" in supported:
             headers += [("Path", value) for value in request.get_all("Path")]
         if "outbound" in supported and wanted and any(contact.reg_id is not None for contact in wanted):
@@ -244,6 +261,7 @@ class Registrar:
             user_agent=(request.get("User-Agent") or "")[:256],
             path=path,
             registered_at=now,
+            since=old.since if old is not None and old.call_id == request.call_id else now,
             written=contact.contact,
         )
         self._put(contact.key, binding)
@@ -259,12 +277,21 @@ class Registrar:
         surplus = len(present) - self._max_bindings
         return [BindingChange("removed", self._take(aor, key)) for key in list(present)[: max(0, surplus)]]
 
+    def _mark(self, binding: Binding) -> bytes:
+        """What temporary GRUUs know it by (RFC 5627 section 5.4): a REGISTER of another Call-ID, or after the contact
+        was taken away, makes another.
+        """
+        who = (binding.aor, binding.instance, binding.reg_id, binding.call_id, float(binding.since))
+        return mark_of(self._gruu_key, *who)
+
     def _put(self, key: tuple[Any, ...], binding: Binding) -> None:
         aor = binding.aor
         if key in self._aors.get(aor, {}):
             self._take(aor, key)
         self._aors.setdefault(aor, {})[key] = binding  # at the end: refreshed last
         self._timers[aor, key] = self._wheel.start((aor, key), "expires", binding.expires_at)
+        if self._gruu_key and binding.instance:
+            self._marks[self._mark(binding)] = binding
         if binding.flow is not None:
             self._by_flow.setdefault(binding.flow, {})[aor, key] = None
 
@@ -274,6 +301,8 @@ class Registrar:
         if not present:
             del self._aors[aor]
         self._wheel.stop(self._timers.pop((aor, key)))
+        if self._gruu_key and binding.instance:
+            self._marks.pop(self._mark(binding), None)
         if binding.flow is not None:
             others = self._by_flow[binding.flow]
             others.pop((aor, key), None)

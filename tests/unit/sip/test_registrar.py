@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from siperb_core.sip import Message, parse
-from siperb_core.sip.gruu import named_by
+from siperb_core.sip.gruu import is_temporary, mark_in, named_by
 from siperb_core.sip.registrar import Binding, RegisterResult, Registrar
 
 JSSIP = '<sip:x7@ab12cd.invalid;transport=ws>;+sip.ice;reg-id=1;+sip.instance="<urn:uuid:1>";expires=600'
@@ -69,6 +73,7 @@ def test_a_contact_is_bound_and_echoed_as_written(registrar: Registrar) -> None:
         "user_agent": "JsSIP 3",
         "path": (),
         "registered_at": 1000,
+        "since": 1000,
     }
     assert registrar.next_expiry == 1600
 
@@ -314,3 +319,74 @@ def test_a_gruu_of_the_phones_own_making_is_not_echoed(registrar: Registrar) -> 
 )
 def test_what_is_no_gruu_of_ours(uri: str) -> None:
     assert named_by(uri, "gw.example") is None
+
+
+class TestTemporaryGruus:
+    """RFC 5627 sections 3.2 and 5.3: unlinkable, and good as long as the contact keeps its Call-ID."""
+
+    @pytest.fixture
+    def registrar(self) -> Registrar:
+        return Registrar(gruu_key=b"key")
+
+    def given(
+        self, registrar: Registrar, now: float = 1000, contact: str = JSSIP, aor: str = "alice", **more: Any
+    ) -> str:
+        request = register(contact, headers=("Supported: gruu",), **more)
+        result = registrar.register(request, aor, FLOW, now, "gw.example")
+        assert result.response.status == 200
+        return next((contact.param("temp-gruu") or "" for contact in result.response.contacts), "")
+
+    def test_another_at_every_register_and_all_of_them_lead_to_the_contact(self, registrar: Registrar) -> None:
+        gruus = [self.given(registrar, cseq=cseq, now=1000 + cseq) for cseq in range(1, 30)]
+        assert len(set(gruus)) == 29
+        (binding,) = registrar.bindings("alice")
+        assert all(registrar.temporarily(gruu, "gw.example") is binding for gruu in gruus)
+        assert (
+            registrar.temporarily(gruus[0].upper().replace("SIP:", "sip:").replace(";GR", ";gr"), "GW.example")
+            is binding
+        )
+        for gruu in gruus:
+            assert is_temporary(gruu, "gw.example")
+            assert named_by(gruu, "gw.example") is None
+            assert "alice" not in gruu
+
+    def test_nothing_of_two_shows_that_they_are_of_one_phone(self, registrar: Registrar) -> None:
+        tokens = [self.given(registrar, cseq=cseq).partition(".")[2].partition("@")[0] for cseq in range(1, 200)]
+        for place in range(len(tokens[0])):
+            assert len({token[place] for token in tokens}) > 1
+
+    def test_a_new_call_id_is_their_end_and_so_is_going_away(self, registrar: Registrar) -> None:
+        first = self.given(registrar)
+        second = self.given(registrar, call_id="c2")
+        assert registrar.temporarily(first, "gw.example") is None
+        assert registrar.temporarily(second, "gw.example") is not None
+        assert self.given(registrar, contact=JSSIP.replace("600", "0"), call_id="c2", cseq=2, now=1001) == ""
+        assert registrar.temporarily(second, "gw.example") is None
+        again = self.given(registrar, call_id="c2", cseq=3, now=1002)
+        assert registrar.temporarily(second, "gw.example") is None, "not even where the Call-ID comes back"
+        assert registrar.temporarily(again, "gw.example") is not None
+        registrar.expire(2000)
+        assert registrar.temporarily(again, "gw.example") is None
+        assert not registrar._marks
+
+    def test_they_are_good_over_a_restart(self, registrar: Registrar) -> None:
+        gruu = self.given(registrar)
+        other = Registrar(gruu_key=b"key")
+        other.restore(registrar.bindings("alice"))
+        assert other.temporarily(gruu, "gw.example") is not None
+
+    def test_what_is_none(self, registrar: Registrar) -> None:
+        gruu = self.given(registrar)
+        token = gruu.partition(".")[2].partition("@")[0]
+        flipped = ("b" if token[0] == "a" else "a") + token[1:]
+        tokens = (flipped, "", "1", "a" * 48)
+        others = (gruu.replace(";gr", ""), gruu.replace(";gr", ";gr=x"), gruu.replace("gw.example", "other"))
+        for uri in (*(gruu.replace(token, other) for other in tokens), *others, "", "tel:1"):
+            assert registrar.temporarily(uri, "gw.example") is None
+        assert mark_in(b"another key", gruu, "gw.example") is None
+        assert Registrar().temporarily(gruu, "gw.example") is None
+
+
+@given(st.text(max_size=60))
+def test_noise_is_no_temporary_gruu(text: str) -> None:
+    assert mark_in(b"key", f"sip:tgruu.{text}@gw.example;gr", "gw.example") is None
