@@ -96,9 +96,17 @@ _MODULES = {
     "sip": "siperb_core.sip",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_OLD: dict[str, tuple[str, str, str]] = {}
+"""Old name: the name to use instead, the minor version it is deprecated since, the one it is gone in."""
 
 
 def __getattr__(name: str) -> Any:
+    if name in _OLD:
+        from siperb_core.deprecation import Deprecation
+
+        instead, since, gone = _OLD[name]
+        Deprecation(f"siperb_core.{name}", f"siperb_core.{instead}", since, gone).warn()
+        return getattr(import_module(__name__), instead)  # not kept: whoever asks again is warned again
     if name in _MODULES:
         value: Any = import_module(_MODULES[name])
     elif name in _HOME_OF:
