@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,10 +14,13 @@ import trio
 
 from siperb_core.gateway import Gateway
 from siperb_core.testing import gateway as testing_gateway
-from siperb_core.testing.gateway import open_gateway, websocket_url
+from siperb_core.testing.gateway import address, open_gateway, websocket_url
 from siperb_core.testing.pbx import Pbx, PbxSettings, open_pbx
+from siperb_core.testing.pbx_sdp import PbxNegotiation
 from siperb_core.testing.session import CallFailed
 from siperb_core.testing.softphone import PhoneCall, Softphone, open_softphone
+from siperb_core.testing.softphone_media import SoftphoneMedia
+from siperb_core.testing.softphone_peer import Peer
 
 TRUNK = """
 [[connection]]
@@ -176,3 +180,50 @@ async def test_every_pair_of_codecs_is_heard_both_ways(
         row = await world.record(lambda row: row["state"] == "answered")
         assert row["media"]["mode"] == mode
         await call.hangup()
+
+
+async def test_a_browser_that_hides_its_addresses_and_never_comes_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hidden = ["1 1 udp 2113937151 0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9.local 40000 typ host"]
+    monkeypatch.setattr(Peer, "candidates", property(lambda self: hidden))
+    monkeypatch.setattr(SoftphoneMedia, "_connect", lambda self, remote: None)
+    async with office(tmp_path) as world:
+        call = await world.phone.call("601")
+        await call.answered()
+        while (await world.record(lambda row: bool(row["media"])))["media"].get("ice") != "checking":
+            await trio.sleep(0.05)
+        await call.hangup()  # who hears nothing does not wait for long
+        row = await world.record(lambda row: bool(row["diagnosis"]))
+        assert row["diagnosis"] == "browser's ICE never connected: only mDNS candidates"
+        assert await _closed(world.gateway)
+        assert world.gateway.media.ports.taken == 0
+
+
+async def test_a_pbx_that_has_only_g729_is_named_whoever_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = PbxNegotiation._write
+
+    def only_g729(self: PbxNegotiation, *args: Any, **more: Any) -> bytes:
+        body = write(self, *args, **more).decode()
+        audio = re.sub(r"(?m)^a=rtpmap:(0|8|9) .*\r\n", "", body)
+        return re.sub(r"(m=audio \d+ RTP/AVP) .*", r"\1 18", audio).encode()
+
+    monkeypatch.setattr(PbxNegotiation, "_write", only_g729)
+    async with office(tmp_path) as world:
+        incoming = await world.pbx.call("sip:4711@{}:{}".format(*address(world.gateway, "udp")))
+        with pytest.raises(CallFailed) as failed:
+            await incoming.answered()
+        assert failed.value.status == 488
+        assert failed.value.response is not None
+        text = "no common codec: the PBX offers only G729; this gateway bridges G722, PCMA, PCMU"
+        assert text in (failed.value.response.get("Warning") or "")
+        assert (await world.record())["diagnosis"] == text
+        call = await world.phone.call("601")
+        with pytest.raises(CallFailed) as refused:
+            await call.answered()
+        assert refused.value.status in (488, 500, 502)
+        await world.pbx.calls[-1].ended.wait()
+        row = await world.record()
+        assert row["diagnosis"] == "no common codec: the PBX answers with G729, but was offered G722, PCMA, PCMU"
+        assert await _closed(world.gateway)
+        assert world.gateway.media.ports.taken == 0

@@ -84,7 +84,7 @@ async def test_both_ends_fall_silent_and_speak_again(
                 assert {packet.payload_type for packet in came} == {peer.agreed.payload_type}
                 assert [packet.marker for packet in came].count(True) >= 2
                 await call.hangup()
-                for session in gateway.media.sessions:  # type: ignore[attr-defined]
+                for session in gateway.media.sessions:
                     await session.closed.wait()
                 (row,) = await gateway.operations.call("show.calls")
                 for leg in ("client", "peer"):
