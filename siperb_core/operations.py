@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 import platform
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -16,6 +15,7 @@ import trio
 from siperb_core.control import INVALID_PARAMS, ControlError, ControlServer, Handler
 from siperb_core.entries.diagnostics import describe, redacted, secrets_of
 from siperb_core.hookspecs import hookimpl
+from siperb_core.provisioning import Provisioning
 from siperb_core.service_view import ServiceView
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class Operations:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
+        self._provisioning = Provisioning(gateway)
         self._own: dict[str, Handler] = {
             "gateway.status": self._status,
             "show.connections": self._connections,
@@ -165,40 +166,21 @@ class Operations:
         device = self._device(_text(params, "name"))
         console = self._gateway.config.plugins.tables.get("console", {})
         base = str(console.get("url") or f"http://{console.get('bind', '127.0.0.1:8080')}")
-        fragment = urlencode({"provision": self._token(device)})
-        return {"url": f"{base}/phone#{fragment}", "provision": f"{base}/provision/{self._token(device)}"}
+        token = self._provisioning.token(device)
+        return {"url": f"{base}/phone#{urlencode({'provision': token})}", "provision": f"{base}/provision/{token}"}
 
     async def _provision(self, params: Mapping[str, Any]) -> dict[str, Any] | None:
         token = _text(params, "token")
-        gateway = self._gateway
-        for device in gateway.config.devices:
-            if hmac.compare_digest(self._token(device), token):
-                break
-        else:
-            return None
-        listeners = [listen for name in ("wss", "ws") for listen in gateway.config.listen if listen.transport == name]
-        listen = listeners[0] if listeners else None
-        return {
-            "SipWssServer": gateway.domain,
-            "SipWebsocketPort": listen.bind[1] if listen else None,
-            "SipServerPath": listen.path if listen else None,
-            "SipDomain": gateway.domain,
-            "SipUsername": device.name,
-            "SipPassword": device.password.reveal(),
-            "SipContact": f"sip:{device.name}@{gateway.domain}",
-            "RegistrationMode": device.mode,
-            "profileName": device.user,
-        }
+        came_from = params.get("from", {})
+        if not isinstance(came_from, Mapping) or not all(isinstance(value, str) for value in came_from.values()):
+            raise ControlError("from is no table of text", INVALID_PARAMS)
+        return await self._provisioning.settings(token, came_from)
 
     def _device(self, name: str) -> Device:
         device = self._gateway.config.device(name)
         if device is None:
             raise ControlError(f"there is no device {name}: see `siperb show devices`", INVALID_PARAMS)
         return device
-
-    def _token(self, device: Device) -> str:
-        """Bound to the password: changing it makes the old link worthless."""
-        return self._gateway.sign(f"provision:{device.name}:{device.password.reveal()}")
 
 
 def versions(plugins: Iterable[PluginInfo]) -> dict[str, str]:

@@ -57,17 +57,21 @@ class Console:
     def __init__(self, service: ConsoleService) -> None:
         self.service = service
 
-    async def get(self, path: str, method: str = "GET", host: str = "phone.example.net", **headers: str) -> Answer:
+    async def get(
+        self, path: str, method: str = "GET", host: str = "phone.example.net", body: str | None = None, **headers: str
+    ) -> Answer:
         port = int(self.service.url.rpartition(":")[2])
         async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
             fields = {"Host": host, "Connection": "close", **headers}
+            if body is not None:
+                fields["Content-Length"] = f"{len(body.encode())}"
             lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items()), "", ""]
-            await stream.send_all("\r\n".join(lines).encode())
+            await stream.send_all(("\r\n".join(lines) + (body or "")).encode())
             data = b"".join([chunk async for chunk in stream])
-        head, _, body = data.partition(b"\r\n\r\n")
+        head, _, content = data.partition(b"\r\n\r\n")
         first, *lines = head.decode().split("\r\n")
         headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
-        return Answer(int(first.split()[1]), headers, body)
+        return Answer(int(first.split()[1]), headers, content)
 
 
 @asynccontextmanager
@@ -190,7 +194,21 @@ async def test_provisioning_gives_the_gateways_answer_to_a_known_token() -> None
         answer = await console.get("/provision/abc-_1")
     assert answer.json == DEVICE
     assert answer.headers["cache-control"] == "no-store"
-    assert gateway.asked == [("device.provision", {"token": "abc-_1"})]
+    assert gateway.asked == [("device.provision", {"token": "abc-_1", "from": {"peer": "127.0.0.1"}})]
+
+
+async def test_a_token_may_come_in_the_body_where_no_log_keeps_it() -> None:
+    gateway = FakeGateway(device_provision=DEVICE)
+    async with running(gateway) as console:
+        answer = await console.get("/provision", "POST", body="abc-_1", **{"X-Forwarded-For": "192.0.2.1"})
+        for bad in ("", "a" * 129, "a'b", "\xe9"):
+            assert (await console.get("/provision", "POST", body=bad)).status == 404
+        assert (await console.get("/provision", "POST", body="a" * 2000)).status == 413
+        assert (await console.get("/provision")).status == 405
+    assert answer.json == DEVICE
+    assert answer.headers["cache-control"] == "no-store"
+    came_from = {"peer": "127.0.0.1", "x_forwarded_for": "192.0.2.1"}
+    assert gateway.asked == [("device.provision", {"token": "abc-_1", "from": came_from})]
 
 
 async def test_provisioning_of_an_unknown_token_is_404() -> None:

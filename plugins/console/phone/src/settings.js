@@ -46,7 +46,8 @@ export async function accountFromAddress() {
   if (!words.has('device') && !words.has('provision')) return null;
   history.replaceState(null, '', location.pathname + location.search);
   if (words.has('device')) return { device: words.get('device'), password: words.get('password') ?? '' };
-  const answer = await fetch('/provision/' + encodeURIComponent(words.get('provision')), { cache: 'no-store' });
+  // In the body: a token in the address would be kept in the logs of every proxy on the way.
+  const answer = await fetch('/provision', { method: 'POST', body: words.get('provision'), cache: 'no-store' });
   if (!answer.ok) throw new Error('This link is not valid any more. Ask for a new one.');
   return accountFromProvisioning(await answer.json());
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -37,6 +38,8 @@ MEDIA_TYPES = {
 
 # A token is URL-safe text the gateway made; anything else is not worth asking for.
 TOKEN = re.compile(r"[A-Za-z0-9_-]{1,128}")
+
+MOST_BODY = 1024  # octets
 
 SECURITY_HEADERS = {
     "content-security-policy": (
@@ -87,6 +90,7 @@ class ConsoleApp:
             Route("/", self._index),
             Route("/phone", self._phone),
             Route("/phone/settings.json", self._settings),
+            Route("/provision", self._provision_posted, methods=["POST"]),
             Route("/provision/{token}", self._provision),
             Route("/static/{name}", self._static),
         ]
@@ -146,11 +150,27 @@ class ConsoleApp:
 
     async def _provision(self, request: Request) -> Response:
         """One device's settings by its secret token; 404 tells nothing about why."""
-        token = request.path_params["token"]
+        return await self._provisioned(request, request.path_params["token"])
+
+    async def _provision_posted(self, request: Request) -> Response:
+        """As `_provision`, the token alone in the body: what stands in a URL is kept in proxies' logs."""
+        body = b""
+        async with aclosing(request.stream()) as chunks:
+            async for chunk in chunks:
+                body += chunk
+                if len(body) > MOST_BODY:
+                    return JSONResponse({"error": "too long"}, 413, headers={"cache-control": "no-store"})
+        return await self._provisioned(request, body.decode("ascii", "replace"))
+
+    async def _provisioned(self, request: Request, token: str) -> Response:
         found: Any = None
         if TOKEN.fullmatch(token):
+            came_from = {"peer": request.client.host if request.client else ""}
+            for name in ("x-forwarded-for", "forwarded"):
+                if values := request.headers.getlist(name):
+                    came_from[name.replace("-", "_")] = ", ".join(values)
             try:
-                found = await self._gateway.call("device.provision", {"token": token})
+                found = await self._gateway.call("device.provision", {"token": token, "from": came_from})
             except ControlError:
                 found = None
         if not found:
