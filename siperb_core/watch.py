@@ -54,6 +54,7 @@ class Watch:
         self._host = host
         self._raised: set[tuple[str, str]] = set()  # by `look`
         self._clocks: set[str] = set()
+        self._blocking: set[str] = set()
 
     @property
     def _issues(self) -> Issues:
@@ -79,6 +80,9 @@ class Watch:
         }
         for connection, issue in self._raised - set(found):
             self._issues.clear(connection, issue)
+        for plugin in self._blocking & set(host.config.plugins.disable):
+            self._blocking.discard(plugin)
+            self._issues.clear("", f"plugin_blocks:{plugin}")
         for (connection, issue), (text, mend) in found.items():
             self._issues.raise_issue(connection, issue, text, mend, now)
         self._raised = set(found)
@@ -116,6 +120,7 @@ class Watch:
         """A plugin has held up every call: an issue, and a fault that counts towards switching it off."""
         text = f"plugin {plugin} blocked the gateway for more than {BLOCKED_SECONDS:g} s at {where}: no call went on"
         mend = f'report it to the plugin\'s author, or add "{plugin}" to disable'
+        self._blocking.add(plugin)
         self._issues.raise_issue("", f"plugin_blocks:{plugin}", text, mend, self._host.now())
         self._host.plugins.fault(plugin, f"blocked the event loop at {where}")
 
