@@ -5,7 +5,8 @@ some rounds, in each of which Kamailio (tm, rr, one child) is measured first, wi
 process under test; the load runs in others. Figures of two machines do not compare, ratios do.
 
 `sip.call_udp_udp`  INVITE 100 180 200 ACK BYE 200, SIPp to SIPp. Routing, dialogs on disk, the log: as in production.
-                    SDP passes as it is, and softphones are let in by UDP (see bench/sip_gateway.py).
+                    SDP passes as it is, and softphones are let in by UDP (see bench/sip_gateway.py). Measured at two
+                    rates, and beside a floor too: a trio program that passes datagrams on (bench/sip_floor.py).
 `sip.call_ws_udp`   the same from softphones on WebSockets; with `media` it has media sessions and bridged SDP too.
 `sip.register_digest`   REGISTER 401 REGISTER 200 over a WebSocket, the binding on disk before the 200.
 `sip.memory_per_phone_kib`  of 10,000 registered softphones on idle WebSockets.
@@ -23,13 +24,18 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import sip_invite
 import sip_peers as peers
 
 RATE = 50
 """Calls or registrations a second: little enough that nothing is ever late."""
+HIGH_RATE = 200
+"""Calls a second at which a process seldom goes to sleep in between."""
+UDP_PEERS: tuple[Literal["kamailio", "floor"], ...] = ("kamailio", "floor")
 MEDIA_RATE = 20
 PHONES = 100
 IDLE_PHONES = 10_000
@@ -38,19 +44,22 @@ FEW_CONNECTIONS = 10
 REST_SECONDS = 30.0
 
 
-def udp_calls(work: Path, count: int, *, kamailio: bool) -> float:
-    """CPU milliseconds of a call, UDP to UDP."""
+def udp_calls(work: Path, count: int, rate: int, *, through: Literal["gateway", "kamailio", "floor"]) -> float:
+    """CPU milliseconds of a call, UDP to UDP, at so many a second."""
+    kamailio = through == "kamailio"
     with ExitStack() as stack:
         pbx = stack.enter_context(peers.answering_pbx(work))
         source = peers.free_port()
-        if kamailio:
+        if through == "floor":
+            proxy = stack.enter_context(peers.floor(work, pbx=pbx))
+        elif kamailio:
             proxy = stack.enter_context(peers.kamailio(work, pbx=pbx))
         else:
             proxy = stack.enter_context(peers.gateway(work, devices=0, pbx=pbx))
             peers.register_caller(proxy["phones"], source)
-        peers.call_by_sipp(work, proxy["phones"], source, 100, RATE)
+        peers.call_by_sipp(work, proxy["phones"], source, 100, rate)
         before = peers.cpu_seconds(proxy["pid"], children=kamailio)
-        done = peers.call_by_sipp(work, proxy["phones"], source, count, RATE)
+        done = peers.call_by_sipp(work, proxy["phones"], source, count, rate)
         return (peers.cpu_seconds(proxy["pid"], children=kamailio) - before) / done * 1000
 
 
@@ -121,32 +130,45 @@ def connections(work: Path, count: int) -> tuple[float, dict[str, object]]:
     }
 
 
-def tell(bench: str, values: list[float], unit: str, peer_values: list[float] | None, **more: object) -> None:
-    """Print one figure."""
-    version = peers.kamailio_version()
+def tell(
+    bench: str,
+    values: list[float],
+    unit: str,
+    peer_values: list[float] | None,
+    *,
+    peer: str = "kamailio",
+    **more: object,
+) -> None:
+    """Print one figure beside one peer."""
+    version = peers.kamailio_version() if peer == "kamailio" else "trio, datagrams passed on unread"
     value = statistics.median(values)
-    peer = statistics.median(peer_values) if peer_values else None
+    theirs = statistics.median(peer_values) if peer_values else None
     line: dict[str, object] = {
-        "bench": bench, "value": round(value, 4), "unit": unit, "peer": "kamailio",
-        "peer_value": None if peer is None else round(peer, 4), "ratio": None if not peer else round(value / peer, 2),
-        "peer_version": version,
+        "bench": bench, "value": round(value, 4), "unit": unit, "peer": peer,
+        "peer_value": None if theirs is None else round(theirs, 4),
+        "ratio": None if not theirs else round(value / theirs, 2), "peer_version": version,
     }  # fmt: skip
-    if peer is None and "reason" not in more:
+    if theirs is None and "reason" not in more:
         line["reason"] = "not installed" if version is None else "not measured"
     line["rounds"] = [round(value, 3) for value in values]
     print(json.dumps(line | more), flush=True)
 
 
 def compare(
-    bench: str, rounds: int, measure: Callable[[], float], measure_peer: Callable[[], float] | None, **more: object
+    bench: str, rounds: int, measure: Callable[[], float], measure_peers: dict[str, Callable[[], float]], **more: object
 ) -> None:
     """Measure in turns."""
-    values, peer_values = [], []
+    values: list[float] = []
+    peer_values: dict[str, list[float]] = {name: [] for name in measure_peers}
     for _ in range(rounds):
-        if measure_peer is not None and peers.kamailio_version() is not None:
-            peer_values.append(measure_peer())
+        for name, measure_peer in measure_peers.items():
+            if name != "kamailio" or peers.kamailio_version() is not None:
+                peer_values[name].append(measure_peer())
         values.append(measure())
-    tell(bench, values, "ms CPU", peer_values, **more)
+    for name in measure_peers:
+        tell(bench, values, "ms CPU", peer_values[name], peer=name, **more)
+    if not measure_peers:
+        tell(bench, values, "ms CPU", None, **more)
 
 
 def main() -> None:
@@ -174,26 +196,28 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         work = Path(directory)
         if "sip.call_udp_udp" in wanted:
-            compare(
-                "sip.call_udp_udp",
-                rounds,
-                lambda: udp_calls(work, count, kamailio=False),
-                lambda: udp_calls(work, count, kamailio=True),
-            )
+            for rate in (RATE, HIGH_RATE):
+                compare(
+                    "sip.call_udp_udp",
+                    rounds,
+                    partial(udp_calls, work, count * rate // RATE, rate, through="gateway"),
+                    {name: partial(udp_calls, work, count * rate // RATE, rate, through=name) for name in UDP_PEERS},
+                    rate=rate,
+                )
         for bench, what in (("sip.call_ws_udp", "calls"), ("sip.register_digest", "registers")):
             if bench in wanted:
                 compare(
                     bench,
                     rounds,
-                    lambda what=what: websocket_load(work, count, what=what),  # type: ignore[misc]
-                    lambda what=what: websocket_load(work, count, what=what, kamailio=True),  # type: ignore[misc]
+                    partial(websocket_load, work, count, what=what),
+                    {"kamailio": partial(websocket_load, work, count, what=what, kamailio=True)},
                 )
         if "sip.call_ws_udp" in wanted:
             compare(
                 "sip.call_ws_udp",
                 rounds,
-                lambda: websocket_load(work, count // 3, what="calls", media=True),
-                None,
+                partial(websocket_load, work, count // 3, what="calls", media=True),
+                {},
                 media=True,
                 reason="Kamailio by itself bridges no media",
             )

@@ -230,6 +230,15 @@ def kamailio(work: Path, *, pbx: int, websocket: bool = False) -> Iterator[dict[
 
 
 @contextmanager
+def floor(work: Path, *, pbx: int) -> Iterator[dict[str, int]]:
+    """What passes datagrams on and knows no SIP (bench/sip_floor.py); its pid and its port."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with _process([sys.executable, HERE / "sip_floor.py", pbx], work / "floor.log", **pipes) as process:
+        assert process.stdout is not None
+        yield json.loads(process.stdout.readline())
+
+
+@contextmanager
 def answering_pbx(work: Path) -> Iterator[int]:
     """SIPp answering calls on a UDP port, which is given."""
     port = free_port()
