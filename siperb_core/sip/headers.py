@@ -142,6 +142,16 @@ def cseq_of(digits: str, method: str) -> CSeq:
     return CSeq(number, method)
 
 
+def parse_number(name: str, digits: str, most: int) -> int:
+    """The number of a header field that is nothing else; larger counts as `most`. Raises ParseError."""
+    if not (digits.isascii() and digits.isdigit()):
+        raise ParseError(f"Bad {name}")
+    if len(digits) > 10:
+        # int() of a whole line of digits would be quadratic.
+        digits = digits.lstrip("0")[:11] or "0"
+    return min(int(digits), most)
+
+
 def parse_params(text: str) -> Params:
     """Header parameters, `;a=b;c`, as (name, value) pairs; the text has matched the grammar before."""
     if not text:

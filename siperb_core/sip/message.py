@@ -10,36 +10,41 @@ from collections.abc import Iterable
 from typing import Any, cast
 
 from siperb_core.sip.errors import ParseError
-from siperb_core.sip.grammar import CALL_ID, CSEQ, NAME_ADDR, ROUTING_FIELDS, unfold
+from siperb_core.sip.grammar import CALL_ID, CSEQ, NAME_ADDR, TOKEN, unfold
 from siperb_core.sip.headers import (
     CSeq,
     NameAddr,
     Via,
     cseq_of,
     name_addr_of,
-    parse_name_addr,
+    parse_number,
     parse_via,
     split_list,
-    via_of,
+)
+from siperb_core.sip.recurring import (
+    TopVia,
+    address_line,
+    contacts_in,
+    cseq_line,
+    max_forwards_line,
+    via_line,
+    whole_via,
 )
 from siperb_core.sip.registry import KNOWN, WRITTEN, canonical
-from siperb_core.sip.uri import plain_port
 
-# The cookie of section 8.1.1.7 with nothing behind it.
-_SHORT_BRANCH = re.compile(r"z9hg4bk(?![^ \t;])")
-# Parameters of From or To that are a tag and nothing else, in the spelling everybody uses.
-_TAG_ALONE = re.compile(r";tag=([A-Za-z0-9\-.!%*_+`'~]++)")
 # Besides Content-Length, which `parse` has counted.
 _SINGLE = ("from", "to", "call-id", "cseq", "max-forwards")
+# Top Vias by what stands before the branch and after it: without `received`, and `rport` at most asked for.
+_PLAIN_VIAS = frozenset({((), ""), ((), ";rport"), ((("rport", None),), "")})
 
 _known = KNOWN.get
+_is_name = re.compile(TOKEN).fullmatch
 
 
 def _line(name: str, value: str) -> str:
-    line = f"{name}: {value}"
-    if "\n" in line or "\r" in line or (":" in name):
-        raise ValueError(f"not one header line: {line!r}")
-    return line
+    if "\n" in value or "\r" in value or (name not in KNOWN and not _is_name(name)):
+        raise ValueError(f"not one header line: {name!r}, {value!r}")
+    return f"{name}: {value}"
 
 
 class Message:
@@ -124,22 +129,24 @@ class Message:
         return self._value(key) if key in self._names else None
 
     def _value(self, key: str) -> str:
-        line = self._lines[self._names.index(key)]
-        value = line[line.index(":") + 1 :].strip(" \t")
-        return value if "\n" not in value else unfold(value)
+        value = self._lines[self._names.index(key)].partition(":")[2]
+        return unfold(value) if "\n" in value else value.strip(" \t")
 
     def get_all(self, name: str) -> list[str]:
         """The values of all header lines of this name, one for each line."""
         key = _known(name) or canonical(name)
-        if key not in self._names:
-            return []
-        return [unfold(line[line.index(":") + 1 :]) for line in self._named(key)]
+        match self._names.count(key):
+            case 0:
+                return []
+            case 1:
+                return [self._value(key)]
+            case _:
+                return [unfold(line.partition(":")[2]) for line in self.lines(key)]
 
-    def _named(self, key: str) -> list[str]:
-        names, lines = self._names, self._lines
-        if names.count(key) == 1:
-            return [lines[names.index(key)]]
-        return [line for name, line in zip(names, lines, strict=True) if name == key]
+    def lines(self, name: str) -> list[str]:
+        """The header lines of this name as they stand in the message, names and folds included."""
+        key = _known(name) or canonical(name)
+        return [line for named, line in zip(self._names, self._lines, strict=True) if named == key]
 
     def values(self, name: str) -> list[str]:
         """The elements of a comma-separated header over all its lines. Raises ParseError for an open quote."""
@@ -155,9 +162,13 @@ class Message:
         pairs = (line.partition(":") for line in self._lines)
         return [(name.rstrip(" \t"), unfold(value)) for name, _, value in pairs]
 
+    def __contains__(self, name: str) -> bool:
+        """Whether there is a header line of this name."""
+        return (_known(name) or canonical(name)) in self._names
+
     def count(self, name: str) -> int:
         """How many header lines of this name there are."""
-        return self._names.count(canonical(name))
+        return self._names.count(_known(name) or canonical(name))
 
     def __bytes__(self) -> bytes:
         head = "\r\n".join([self._start, *self._lines, "\r\n"])
@@ -169,6 +180,13 @@ class Message:
     def copy(self) -> Message:
         """An independent copy."""
         return self._with(self._names.copy(), self._lines.copy(), self._cache.copy())
+
+    def outline(self, *names: str) -> Message:
+        """A message of which only the start line is left, and the header lines of these (canonical) names."""
+        kept = [(name, line) for name, line in zip(self._names, self._lines, strict=True) if name in names]
+        other = self._with([name for name, _ in kept], [line for _, line in kept], {})
+        other.body = b""
+        return other
 
     def _with(self, names: list[str], lines: list[str], cache: dict[str, Any]) -> Message:
         other = Message(
@@ -228,22 +246,21 @@ class Message:
     def set(self, name: str, value: str) -> None:
         """Replace all header lines of this name by one, at the place of the first, or at the end."""
         line = _line(name, value)
-        key = canonical(name)
+        key = _known(name) or canonical(name)
         self._cache.pop(key, None)
         names = self._names
-        count = names.count(key)
-        if not count:
+        if key not in names:
             names.append(key)
             self._lines.append(line)
             return
         first = names.index(key)
         self._lines[first] = line
-        if count > 1:
+        if key in names[first + 1 :]:
             self._drop(key, first + 1)
 
     def add(self, name: str, value: str) -> None:
         """Put a header line after the last of that name, or at the end."""
-        key = canonical(name)
+        key = _known(name) or canonical(name)
         names = self._names
         place = len(names)
         if key in names:
@@ -255,33 +272,37 @@ class Message:
 
     def prepend(self, name: str, value: str) -> None:
         """Put a header line before the first of that name, or at the top."""
-        key = canonical(name)
-        place = self._names.index(key) if key in self._names else 0
+        key = _known(name) or canonical(name)
+        names = self._names
+        place = names.index(key) if key in names else 0
         self._lines.insert(place, _line(name, value))
-        self._names.insert(place, key)
+        names.insert(place, key)
         self._cache.pop(key, None)
 
     def remove(self, name: str) -> None:
         """Take off all header lines of this name."""
-        key = canonical(name)
-        if key in self._names:
+        key = _known(name) or canonical(name)
+        names = self._names
+        if key in names:
             self._cache.pop(key, None)
-            self._drop(key, 0)
+            place = names.index(key)
+            del names[place], self._lines[place]
+            if key in names:
+                self._drop(key, place)
 
     def pop_first(self, name: str) -> str | None:
         """Take off and return the first element of a comma-separated header; None when there is none.
 
         Raises ParseError for an open quote."""
-        key = canonical(name)
+        key = _known(name) or canonical(name)
         names, lines = self._names, self._lines
         while key in names:
             place = names.index(key)
-            line = lines[place]
-            colon = line.index(":")
-            elements = split_list(unfold(line[colon + 1 :]))
+            written, _, value = lines[place].partition(":")
+            elements = split_list(unfold(value))
             self._cache.pop(key, None)
             if len(elements) > 1:
-                lines[place] = f"{line[:colon]}: {', '.join(elements[1:])}"
+                lines[place] = f"{written}: {', '.join(elements[1:])}"
                 return elements[0]
             del lines[place], names[place]
             if elements:
@@ -291,34 +312,25 @@ class Message:
     def stamp_via(self, received: str, rport: int) -> None:
         """Write where the request came from into its topmost Via: `received` (section 18.2.1; always, so that a reader
         needs no rule), and `rport` when the sender asked for it (RFC 3581 section 4). Raises ParseError."""
-        if "via" in self._names:
-            place = self._names.index("via")
-            line = self._lines[place]
-            asked = line.partition(";rport")
-            # The form every browser and most phones send: nothing to weigh, the text is put in its place.
-            if (
-                asked[1]
-                and asked[2][:1] in ("", ";")
-                and '"' not in line
-                and "," not in line
-                and "received" not in line
-                and "\n" not in line
-            ):
-                self._lines[place] = f"{asked[0]};rport={rport}{asked[2]};received={received}"
-                self._cache.pop("via", None)
-                return
+        before, _, more, _ = self.top_via()
+        place = self._names.index("via")
+        line = self._lines[place]
+        if (before.params, more) in _PLAIN_VIAS:
+            # The forms nearly everybody sends: nothing to weigh, the text is put in its place.
+            text, asked, rest = line.partition(";rport")
+            self._lines[place] = f"{text}{f'{asked}={rport}{rest}' if asked else ''};received={received}"
+            del self._cache["via"]
+            return
         via = self.via
         if via.param("rport") is not None:
             via = via.with_param("rport", str(rport))
         via = via.with_param("received", received)
-        place = self._names.index("via")
-        line = self._lines[place]
         if "," in line:
             self.pop_first("Via")
             self.prepend("Via", str(via))
         else:
-            self._lines[place] = _line(line[: line.index(":")], str(via))
-        self._cache["via"] = via
+            self._lines[place] = f"{line.partition(':')[0]}: {via}"
+        self._cache.pop("via", None)
 
     def set_body(self, body: bytes, content_type: str | None = None) -> None:
         """Replace the body and its Content-Length, and the Content-Type when one is given; an empty body has none."""
@@ -334,7 +346,7 @@ class Message:
         kept = [i for i in range(start, len(names)) if names[i] != key]
         names[start:], lines[start:] = [names[i] for i in kept], [lines[i] for i in kept]
 
-    # Parsed on demand. The cache holds the groups of a match of the grammar until somebody wants the object.
+    # Parsed on demand. The cache holds what `recurring` has cut a line into until somebody wants the object.
 
     def _matched(self, key: str, grammar: re.Pattern[str]) -> tuple[Any, ...]:
         if key not in self._names:
@@ -347,59 +359,68 @@ class Message:
     def check(self) -> None:
         """Raises ParseError unless Via, From, To, Call-ID and CSeq are there, once each but for Via, and keep their
         grammar; and that the branch is more than the magic cookie, which any other such branch would equal."""
-        names, lines = self._names, self._lines
+        names, lines, cache = self._names, self._lines, self._cache
         place = names.index
         try:
-            from_, to, via = lines[place("from")], lines[place("to")], lines[place("via")]
-            fields = f"{from_}\n{to}\n{lines[place('call-id')]}\n{lines[place('cseq')]}\n{via}"
+            via, from_, to = lines[place("via")], lines[place("from")], lines[place("to")]
+            call_id, cseq = lines[place("call-id")], lines[place("cseq")]
         except ValueError:
             missing = next(key for key in ("via", "from", "to", "call-id", "cseq") if key not in names)
             raise ParseError(f"Missing {WRITTEN[missing]}") from None
-        if len(set(names)) != len(names):
+        if (more := len(names) - len(set(names))) and more != names.count("via") - 1:
             for key in _SINGLE:
                 if names.count(key) > 1:
                     raise ParseError(f"Several {WRITTEN[key]}")
-        match = ROUTING_FIELDS.fullmatch(fields)
-        if match is None:
-            _ = self.from_, self.to, self.call_id, self.cseq
-            if self.via.branch.lower() == "z9hg4bk":
-                raise ParseError("Empty Via branch")
-            return
-        groups = match.groups()
-        cache = self._cache
-        cache["call-id"] = groups[8]
-        cache["cseq"] = cseq_of(groups[9], groups[10])
-        if groups[13] is not None:
-            plain_port(groups[13])
-        if "from" not in cache:
-            cache["from"] = groups[0:4]
-        if "to" not in cache:
-            cache["to"] = groups[4:8]
-        if "via" not in cache:
-            cache["via"] = groups[11:15]
-        # Nearly every branch is longer than the cookie, and says so without being taken apart.
-        params = groups[14].lower()
-        if _SHORT_BRANCH.search(params) and self.via.branch.lower() == "z9hg4bk":
+        cache["from"] = address_line(from_) or self.from_
+        cache["to"] = address_line(to) or self.to
+        text = call_id.partition(":")[2].strip(" \t")
+        plain = text.isascii() and text.isprintable() and " " not in text and text
+        cache["call-id"] = text if plain else self.call_id
+        cache["cseq"] = cseq_line(cseq) or self.cseq
+        cut = via_line(via)
+        if cut is not None:
+            cache["via"] = cut
+        elif self.branch.lower() == "z9hg4bk":
             raise ParseError("Empty Via branch")
+
+    def top_via(self) -> TopVia:
+        """The topmost Via, cut at its branch: as much of it as most readers need. Raises ParseError."""
+        found: TopVia | None = self._cache.get("via")
+        if found is None:
+            if "via" not in self._names:
+                raise ParseError("Missing Via")
+            via = parse_via(self._value("via"))
+            found = self._cache["via"] = (via, via.branch, None, via)
+        return found
 
     @property
     def via(self) -> Via:
         """The topmost Via. Raises ParseError, also when there is none."""
-        via = self._cache.get("via")
-        if type(via) is not Via:
-            if via is not None:
-                via = via_of(*via)
-            elif "via" in self._names:
-                via = parse_via(self._value("via"))
-            else:
-                raise ParseError("Missing Via")
-            self._cache["via"] = via
+        before, branch, more, via = self.top_via()
+        if via is None:
+            via = whole_via(before, branch, more or "")
+            self._cache["via"] = (before, branch, more, via)
         return via
+
+    @property
+    def branch(self) -> str:
+        """The branch of the topmost Via, '' when it has none. Raises ParseError."""
+        return self.top_via()[1]
+
+    @property
+    def sent_by(self) -> tuple[str, int | None]:
+        """Host and port that the topmost Via names as the sender's. Raises ParseError."""
+        via = self.top_via()[0]
+        return via.host, via.port
 
     def _address(self, key: str) -> NameAddr:
         address = self._cache.get(key)
         if type(address) is not NameAddr:
-            address = name_addr_of(*(address or self._matched(key, NAME_ADDR)))
+            if address is not None:
+                plain, tag = address
+                address = NameAddr(plain.display, plain.uri, (("tag", tag),))
+            else:
+                address = name_addr_of(*self._matched(key, NAME_ADDR))
             self._cache[key] = address
         return address
 
@@ -424,46 +445,45 @@ class Message:
         return self._tag("to")
 
     def _tag(self, key: str) -> str:
-        """As `_address(key).tag`; where only the groups of the match are there, mostly without the rest of it."""
         found = self._cache.get(key)
-        if type(found) is tuple:
-            tag = _TAG_ALONE.fullmatch(params := found[3])
-            if tag is not None:
-                return cast(str, tag[1])
-            if not params:
-                return ""
-        return self._address(key).tag
+        return cast(str, found[1]) if type(found) is tuple else self._address(key).tag
 
     @property
     def call_id(self) -> str:
         """Call-ID. Raises ParseError, also when there is none."""
-        call_id = self._cache.get("call-id")
+        call_id: str | None = self._cache.get("call-id")
         if call_id is None:
             call_id = self._cache["call-id"] = self._matched("call-id", CALL_ID)[0]
-        return cast(str, call_id)
+        return call_id
 
     @property
     def cseq(self) -> CSeq:
         """CSeq. Raises ParseError, also when there is none or its number exceeds 2**32 - 1."""
-        cseq = self._cache.get("cseq")
+        cseq: CSeq | None = self._cache.get("cseq")
         if cseq is None:
             cseq = self._cache["cseq"] = cseq_of(*self._matched("cseq", CSEQ))
-        return cast(CSeq, cseq)
+        return cseq
 
     @property
     def max_forwards(self) -> int | None:
         """Max-Forwards, 0 to 255; larger counts as 255 (RFC 3261 section 20.22). None: absent. Raises ParseError."""
-        if "max-forwards" not in self._names:
-            return None
-        return _number("Max-Forwards", self._value("max-forwards"), 255)
+        hops: int | None = self._cache.get("max-forwards")
+        if hops is None and "max-forwards" in self._names:
+            hops = max_forwards_line(self._lines[self._names.index("max-forwards")])
+            if hops is None:
+                hops = parse_number("Max-Forwards", self._value("max-forwards"), 255)
+            self._cache["max-forwards"] = hops
+        return hops
 
     @property
     def contacts(self) -> list[NameAddr]:
         """All Contact addresses; `*` is the address whose uri is `*`. Raises ParseError."""
-        contacts = self._cache.get("contact")
+        contacts: list[NameAddr] | None = self._cache.get("contact")
         if contacts is None:
-            contacts = self._cache["contact"] = [_contact(value) for value in self.values("Contact")]
-        return cast(list[NameAddr], contacts)
+            contacts = self._cache["contact"] = [
+                contact for value in self.get_all("Contact") for contact in contacts_in(value)
+            ]
+        return contacts
 
     @property
     def expires(self) -> int | None:
@@ -471,23 +491,7 @@ class Message:
         value = self.get("Expires")
         if value is None:
             return None
-        return _number("Expires", value, 0xFFFFFFFF)
-
-
-def _number(name: str, digits: str, most: int) -> int:
-    if not (digits.isascii() and digits.isdigit()):
-        raise ParseError(f"Bad {name}")
-    if len(digits) > 10:
-        # int() of a whole line of digits would be quadratic.
-        digits = digits.lstrip("0")[:11] or "0"
-    return min(int(digits), most)
-
-
-def _contact(value: str) -> NameAddr:
-    try:
-        return parse_name_addr(value)
-    except ParseError:
-        raise ParseError("Bad Contact") from None
+        return parse_number("Expires", value, 0xFFFFFFFF)
 
 
 def _status_line(status: int, reason: str) -> str:

@@ -6,8 +6,7 @@ Refuses what cannot be framed or routed and nothing else; `validate` judges the 
 from __future__ import annotations
 
 import re
-from itertools import repeat
-from operator import contains
+from functools import lru_cache
 from typing import cast
 
 from siperb_core.sip.errors import ParseError
@@ -32,9 +31,14 @@ MAX_LINES = 512
 # The largest body in octets.
 MAX_BODY = 256 * 1024
 
+# Start lines that are remembered, and the longest of them in characters.
+_START_LINES = 4096
+_LONGEST_REMEMBERED = 200
+
 _known = KNOWN.get
+# "Via:" with its colon: a line cut at its first blank is looked up in one go, and has a colon if it is found.
+_known_beginning = {f"{spelling}:": name for spelling, name in KNOWN.items()}.get
 _SALVAGED = frozenset({"via", "from", "to", "call-id", "cseq"})
-_COLONS = repeat(":")
 _EMPTY_LINES = re.compile(rb"(?:\r\n)*+")
 _WORD = re.compile(rf"[ \t]*+({TOKEN})[ \t]")
 
@@ -55,42 +59,52 @@ def parse(data: bytes) -> Message:
         if not end:
             raise ParseError("No blank line after the header fields")
         lines = head.split("\r\n")
-        count = len(lines) - 1
-        if count > MAX_LINES:
+        if len(lines) > MAX_LINES + 1:
             raise ParseError("Message Too Large", 513)
-        if head.count("\n") != count or head.count("\r") != count:
-            # A lone CR or LF is a line break to some and not to others: the way headers are smuggled past a proxy.
+        # A lone CR or LF is a line break to some and not to others: the way headers are smuggled past a proxy. Looked
+        # for in the lines put together, since finding a character is quick and counting it is not (0.3 us against 1.2).
+        text = "".join(lines)
+        if "\n" in text or "\r" in text:
             raise ParseError("Lone CR or LF in the header fields")
         start = lines.pop(0)
-        found = [_known(line.partition(":")[0]) for line in lines]
-        if None in found or False in map(contains, lines, _COLONS):
-            # Folded lines, names nobody knows, or a line without a colon: one at a time.
-            lines = LINE_END.split(head)
-            start = lines.pop(0)
-            names = [_name(line) for line in lines]
+        found = [_known_beginning(line.partition(" ")[0]) for line in lines]
+        if None in found:
+            if "\r\n " in head or "\r\n\t" in head:
+                lines = LINE_END.split(head)
+                start = lines.pop(0)
+                found = [None] * len(lines)
+            names = [name or _name(line) for name, line in zip(found, lines, strict=True)]
         else:
             names = cast(list[str], found)
         if "content-length" in names:
             body = _body(names, lines, body)
         elif len(body) > MAX_BODY:
             raise ParseError("Request Entity Too Large", 413)
-        return _message(start, names, lines, body)
+        read = _remembered_start if len(start) <= _LONGEST_REMEMBERED else _read_start
+        method, uri, status, reason, version = read(start)
+        return Message(start, names, lines, body, method, uri, status, reason, version)
     except ParseError as error:
         error.message = salvage(head)
         raise
 
 
-def _message(start: str, names: list[str], lines: list[str], body: bytes) -> Message:
+def _read_start(start: str) -> tuple[str, str, int, str, str]:
+    """Method and URI, or status and reason phrase, and the version, as `Message` takes them. Raises ParseError."""
     match = REQUEST_LINE.fullmatch(start)
     if match is not None:
         method, uri, version = match.groups()
         check_request_uri(uri)
-        return Message(start, names, lines, body, method, uri, 0, "", version)
+        return method, uri, 0, "", version
     match = STATUS_LINE.fullmatch(start)
     if match is None:
         raise ParseError("Bad start line")
     version, status, reason = match.groups()
-    return Message(start, names, lines, body, "", "", int(status), reason or "", version)
+    return "", "", int(status), reason or "", version
+
+
+# Status lines, REGISTERs of one domain and calls to one number begin alike: 0.1 us instead of 1.5. What the network can
+# make this keep is 4,096 lines of 200 characters.
+_remembered_start = lru_cache(maxsize=_START_LINES)(_read_start)
 
 
 def check_request_uri(uri: str) -> None:
@@ -118,10 +132,15 @@ def _name(line: str) -> str:
 
 
 def _body(names: list[str], lines: list[str], body: bytes) -> bytes:
-    if names.count("content-length") > 1:
+    place = names.index("content-length")
+    if "content-length" in names[place + 1 :]:
         # Two lengths, even equal ones, are two ways to read the rest: RFC 4475 section 3.3.9.
         raise ParseError("Several Content-Length")
-    length = content_length(lines[names.index("content-length")].partition(":")[2])
+    value = lines[place].partition(":")[2]
+    # As nearly everybody writes it: compared as text, nothing to convert.
+    length = len(body)
+    if value != f" {length}":
+        length = content_length(value)
     if length == len(body) <= MAX_BODY:
         return body
     if length > MAX_BODY:

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import re
-
 import attrs
 
 from siperb_core.sip.errors import ParseError
 from siperb_core.sip.message import Message
+from siperb_core.sip.recurring import via_to_everybody
 from siperb_core.sip.registry import REASONS
 
-# Via values that would send a response to everybody: RFC 4475 section 3.3.10.
-_TO_EVERYBODY = re.compile(
-    r"(?:[ \t]|(?:received|maddr)[ \t]*+=[ \t]*+)\[?"
-    r"(?:255\.255\.255\.255|2(?:2[4-9]|3[0-9])(?:\.[0-9]{1,3}){3}|[fF]{2}[0-9A-Fa-f]{2}:)"
-)
-# The same addresses behind a single character, which a search finds sooner; nearly every Via ends here.
-_PERHAPS_TO_EVERYBODY = re.compile(r"[ \t=]\[?(?:2[235]|[fF]{2})")
 _SCHEMES = ("sip:", "sips:", "tel:")
 
 
@@ -49,8 +41,8 @@ def _judge(message: Message, as_proxy: bool) -> Verdict | None:
     message.check()
     method = message.method
     if message.status:
-        for value in message.get_all("via"):
-            if _PERHAPS_TO_EVERYBODY.search(value) and _TO_EVERYBODY.search(value):
+        for line in message.lines("Via"):
+            if via_to_everybody(line):
                 return Verdict(400, "Via names a broadcast address")
         return None
     if message.cseq.method != method:
@@ -66,7 +58,7 @@ def _judge(message: Message, as_proxy: bool) -> Verdict | None:
     if as_proxy:
         if message.max_forwards == 0:
             return Verdict(483, REASONS[483])
-        if message.count("proxy-require") and method not in ("ACK", "CANCEL"):
+        if "Proxy-Require" in message and method not in ("ACK", "CANCEL"):
             tags = message.values("Proxy-Require")
             if tags:
                 return Verdict(420, REASONS[420], (("Unsupported", ", ".join(tags)),))

@@ -13,13 +13,13 @@ from siperb_core.sip import grammar
 
 PATTERNS = {
     f"{module}.{name}": value
-    for module in ("grammar", "headers", "uri", "message", "parser", "framing", "validate")
+    for module in ("grammar", "headers", "uri", "message", "parser", "framing", "recurring", "validate")
     for name, value in vars(importlib.import_module(f"siperb_core.sip.{module}")).items()
     if isinstance(value, re.Pattern)
 }
 
 # 0*([0-9]{1,10}): the zeros may give back ten digits at most.
-BOUNDED = {"CSEQ", "ROUTING_FIELDS"}
+BOUNDED = {"CSEQ", "CSEQ_LINE"}
 
 
 def _unbounded_greedy(node: Any) -> int:
