@@ -16,6 +16,8 @@ import attrs
 from siperb_core.sip.flow import Flow
 from siperb_core.sip.headers import Via
 from siperb_core.sip.message import Message
+from siperb_core.sip.parser import parse
+from siperb_core.sip.recurring import TopVia, whole_via
 
 if TYPE_CHECKING:
     from siperb_core.sip.timers import Timer
@@ -47,7 +49,7 @@ TIMER_CANCELLED: Final = "timer cancelled"  # the 64*T1 an INVITE is still waite
 TIMER_UNANSWERED: Final = "timer unanswered"  # 64*T1 without an answer by the user: the client has given up (timer F)
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class Send:
     """Hand `message` to `flow`. When that fails, tell the layer by `send_failed(transaction)`, if there is one."""
 
@@ -56,7 +58,7 @@ class Send:
     transaction: ClientTransaction | ServerTransaction | None = None
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class RequestReceived:
     """A new request, not a retransmission, neither ACK nor CANCEL. The user owes it a final response."""
 
@@ -64,7 +66,7 @@ class RequestReceived:
     message: Message
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class AckReceived:
     """An ACK to a 2xx: it belongs to the dialog, not to a transaction (section 17.2.1)."""
 
@@ -72,7 +74,7 @@ class AckReceived:
     flow: Flow
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class CancelReceived:
     """The INVITE of `transaction` is to be given up. The CANCEL is answered; the user answers the INVITE (487)."""
 
@@ -80,7 +82,7 @@ class CancelReceived:
     message: Message
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class ResponseReceived:
     """A response to our request, our own Via taken off.
 
@@ -93,7 +95,7 @@ class ResponseReceived:
     message: Message
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class StrayResponse:
     """A 2xx to an INVITE of which no transaction is left. Nothing in it has been checked or changed."""
 
@@ -101,14 +103,14 @@ class StrayResponse:
     flow: Flow
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class TimedOut:
     """No final response in time (timer B, C or F): the user goes on as if it were a 408."""
 
     transaction: ClientTransaction
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class TransportFailed:
     """The flow is gone before there was a final response.
 
@@ -118,13 +120,14 @@ class TransportFailed:
     transaction: ClientTransaction | ServerTransaction
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class TransactionEnded:
     """The last effect of a transaction; nothing more comes from it."""
 
     transaction: ClientTransaction | ServerTransaction
 
 
+# Effects are not frozen, since attrs takes 0.2 us longer to make a frozen one, and there are a dozen in a call.
 Effect: TypeAlias = (
     Send
     | RequestReceived
@@ -149,7 +152,10 @@ class Transaction:
     AT_ONCE: ClassVar[tuple[str, ...]] = ()
     """States that end as soon as they are entered where the flow is reliable: their timers are zero there."""
 
-    __slots__ = ("_layer", "_step", "_timers", "context", "final", "flow", "internal", "key", "method", "request")
+    __slots__ = (
+        *("_layer", "_step", "_timers", "context", "final", "flow", "internal", "key", "lingers", "method"),
+        "request",
+    )
 
     def __init__(self, layer: TransactionLayer, key: tuple[Any, ...], request: Message, flow: Flow) -> None:
         self._layer = layer
@@ -157,13 +163,17 @@ class Transaction:
         self._timers: dict[str, Timer[Transaction]] = {}
         self.key = key
         self.request = request
-        """A client's as sent, with our Via; a server's as received, with `received` and `rport` filled in."""
+        """A client's as sent, with our Via; a server's as received, with `received` and `rport` filled in.
+
+        Some time after the final response only its request line is left."""
         self.flow = flow
         self.method = request.method
         self.context: Any = None
-        """The user's; the layer never looks at it."""
+        """The user's; the layer never looks at it, and lets go of it once nothing can come any more but late copies."""
         self.final = False
         """There was a final response, or there will be none."""
+        self.lingers = False
+        """Over for its user: it only waits for late copies of messages (Accepted, Completed, Confirmed)."""
         self.internal = False
         """Made by the layer itself (a CANCEL): the user does not hear of it."""
 
@@ -187,6 +197,16 @@ class Transaction:
         """A timer of this transaction is due. For the layer only."""
         del self._timers[timer]
         self.handle(timer, None, now, out)
+
+    def settle(self) -> None:
+        """Let go of what late copies do not need: thousands linger, for half a minute each. For the layer only."""
+        self.request = self.request.outline()
+        self.context = None
+
+    def _linger(self) -> None:
+        self.final = True
+        self.lingers = True
+        self._layer.note_lingering(self)
 
     def _start(self, timer: str, deadline: float) -> None:
         self._timers[timer] = self._layer.wheel.start(self, timer, deadline)
@@ -224,29 +244,51 @@ def response_event(status: int) -> str:
 class ClientTransaction(Transaction):
     """A request of ours and its responses, on one flow (section 17.1)."""
 
-    __slots__ = ("source", "via")
+    __slots__ = ("_top_via", "source")
 
     def __init__(self, layer: TransactionLayer, key: tuple[Any, ...], request: Message, flow: Flow) -> None:
         super().__init__(layer, key, request, flow)
         self.source: Flow | None = None
         """What the last response came in on: over UDP not always `flow`. None while nothing was heard."""
-        self.via: Via | None = None
+        self._top_via: TopVia | None = None
+
+    @property
+    def via(self) -> Via | None:
         """Our Via as it came back in the last response: `received` and `rport` say how the peer sees us (RFC 3581)."""
+        if self._top_via is None:
+            return None
+        before, branch, more, whole = self._top_via
+        return whole or whole_via(before, branch, more or "")
+
+    def heard(self, top_via: TopVia, source: Flow) -> None:
+        """A response has come in, with this Via of ours. For the layer only."""
+        self._top_via, self.source = top_via, source
 
 
 class ServerTransaction(Transaction):
     """A request that came in and our response to it (section 17.2)."""
 
-    __slots__ = ("cancelled", "original", "response")
+    __slots__ = ("_response", "cancelled", "original")
 
     def __init__(self, layer: TransactionLayer, key: tuple[Any, ...], request: Message, flow: Flow) -> None:
         super().__init__(layer, key, request, flow)
-        self.response: Message | None = None
-        """The last response sent: what a retransmitted request gets again."""
+        self._response: Message | bytes | None = None
         self.cancelled = False
         """A CANCEL came before our final response."""
         self.original: tuple[Any, ...] | None = None
         """The layer's: by what copies of this request are known that come by other paths (section 8.2.2.2)."""
+
+    @property
+    def response(self) -> Message | None:
+        """The last response sent: what a retransmitted request gets again."""
+        response = self._response
+        return parse(response) if isinstance(response, bytes) else response
+
+    def settle(self) -> None:
+        """As octets a response is less than half its size, and it is hardly ever asked for again."""
+        super().settle()
+        if isinstance(self._response, Message):
+            self._response = bytes(self._response)
 
     def abandon(self, out: list[Effect]) -> None:
         """Enter Terminated without a response. For the layer only."""
@@ -254,9 +296,10 @@ class ServerTransaction(Transaction):
         self._end(out)
 
     def _send(self, message: Message, out: list[Effect]) -> None:
-        self.response = message
+        self._response = message
         out.append(Send(self.flow, message, self))
 
     def _repeat(self, out: list[Effect]) -> None:
-        if self.response is not None:
-            out.append(Send(self.flow, self.response, self))
+        response = self.response
+        if response is not None:
+            out.append(Send(self.flow, response, self))

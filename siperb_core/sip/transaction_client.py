@@ -87,6 +87,10 @@ class InviteClient(ClientTransaction):
             self._start(TIMER_A, now + timers.t1)
         self._start(TIMER_B, now + timers.timeout)
 
+    def settle(self) -> None:
+        """The user stays: another 2xx is for it."""
+        self.request = self.request.outline()
+
     def cancel(self, reason: str, now: float, out: list[Effect]) -> None:
         """Want the INVITE cancelled; only the first call counts. For the layer only."""
         if not self._cancel_wanted and not self.final:
@@ -172,9 +176,9 @@ class InviteClient(ClientTransaction):
         assert message is not None
         self._stop_all()
         told = self.final  # by TimedOut: only a 2xx, which has to be acknowledged and hung up, is news after that
-        self.final = True
         if event == SUCCESS:
             self._step = InviteClient._accepted
+            self._linger()
             self._start(TIMER_M, now + self._layer.timers.timeout)
             out.append(ResponseReceived(self, message))
             return
@@ -183,9 +187,11 @@ class InviteClient(ClientTransaction):
         out.append(Send(self.flow, self._ack, self))
         if not told:
             out.append(ResponseReceived(self, message))
+        self.final = True
         if self.flow.reliable:
             self._end(out)
         else:
+            self._linger()
             self._start(TIMER_D, now + self._layer.timers.timer_d)
 
     def _time_out(self, out: list[Effect]) -> None:
@@ -311,6 +317,7 @@ class NonInviteClient(ClientTransaction):
         if self.flow.reliable:
             self._end(out)
         else:
+            self._linger()
             self._start(TIMER_K, now + self._layer.timers.t4)
 
     def _time_out(self, out: list[Effect]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from siperb_core.sip.errors import ParseError
 from siperb_core.sip.flow import Flow
-from siperb_core.sip.headers import Via, parse_via
+from siperb_core.sip.headers import parse_via
 from siperb_core.sip.message import Message
 from siperb_core.sip.response import response_to
 from siperb_core.sip.timers import TimerValues, TimerWheel
@@ -46,7 +46,10 @@ class TransactionLayer:
 
     `new_token` gives unguessable text for branches and tags. `max_transactions` bounds what strangers can make us keep:
     beyond it new requests get 503 with Retry-After, without a transaction; requests within a dialog and CANCELs, which
-    end things sooner than they start them, have another quarter of that.
+    end things sooner than they start them, have another quarter of that. Transactions that only linger for late copies
+    of their messages, up to 64*T1 over UDP, are counted apart, since they are small (1 to 2 KiB) and many:
+    `max_lingering`, six times as many as live ones by default. A call over UDP leaves 101 of them behind for each call
+    a second (INVITE and BYE, 32 s on both sides, our BYE 5 s), so the default is full at some 1,200 calls a second.
     """
 
     def __init__(
@@ -58,12 +61,16 @@ class TransactionLayer:
         t4: float = 5.0,
         timer_c: float = 180.0,
         max_transactions: int = 20_000,
+        max_lingering: int | None = None,
         retry_after: int = 5,
     ) -> None:
         self.timers = TimerValues(t1=t1, t2=t2, t4=t4, timer_c=timer_c)
         self.wheel: TimerWheel[Transaction] = TimerWheel()
         self._new_token = new_token
         self._max_transactions = max_transactions
+        self._max_lingering = 6 * max_transactions if max_lingering is None else max_lingering
+        self._lingering = 0
+        self._unsettled: list[Transaction] = []
         self._retry_after = retry_after
         self._clients: dict[tuple[Any, ...], InviteClient | NonInviteClient] = {}
         self._servers: dict[tuple[Any, ...], InviteServer | NonInviteServer] = {}
@@ -71,8 +78,13 @@ class TransactionLayer:
         self._by_flow: dict[Flow, dict[Transaction, None]] = {}
 
     def __len__(self) -> int:
-        """Number of transactions alive."""
+        """Number of transactions alive, lingering ones included."""
         return len(self._clients) + len(self._servers)
+
+    @property
+    def lingering(self) -> int:
+        """How many transactions only wait for late copies of their messages."""
+        return self._lingering
 
     @property
     def next_deadline(self) -> float | None:
@@ -100,10 +112,9 @@ class TransactionLayer:
     def _receive_response(self, message: Message, flow: Flow, now: float, out: list[Effect]) -> None:
         """Section 17.1.3: the branch is ours, and the CSeq method tells an INVITE from its CANCEL."""
         method = message.cseq.method
-        via = message.via
-        transaction = self._clients.get((via.branch, method))
+        transaction = self._clients.get((message.branch, method))
         if transaction is not None:
-            transaction.via, transaction.source = via, flow
+            transaction.heard(message.top_via(), flow)
             message.pop_first("Via")
             transaction.handle(response_event(message.status), message, now, out)
         elif method == "INVITE" and 200 <= message.status < 300:
@@ -112,16 +123,15 @@ class TransactionLayer:
     def _receive_request(self, message: Message, flow: Flow, now: float, out: list[Effect]) -> None:
         """Section 17.2.3 (matching), 9.2 (CANCEL)."""
         method = message.method
-        via = message.via
         if method == "ACK":
-            self._receive_ack(message, self._servers.get(_server_key(message, via, flow, "INVITE")), flow, now, out)
+            self._receive_ack(message, self._servers.get(_server_key(message, flow, "INVITE")), flow, now, out)
             return
-        key = _server_key(message, via, flow, method)
+        key = _server_key(message, flow, method)
         known = self._servers.get(key)
         if known is not None:
             known.handle(REQUEST, message, now, out)
             return
-        _note_source(message, via, flow)
+        _note_source(message, flow)
         if self._full(message):
             headers = [("Retry-After", str(self._retry_after))]
             refusal = response_to(message, 503, to_tag=self._new_token(), headers=headers)
@@ -176,10 +186,11 @@ class TransactionLayer:
             invite.handle(CANCEL, message, now, out)
 
     def _full(self, message: Message) -> bool:
-        count = len(self._clients) + len(self._servers)
-        if count < self._max_transactions:
+        lingering, most_lingering, most = self._lingering, self._max_lingering, self._max_transactions
+        live = len(self._clients) + len(self._servers) - lingering
+        if live < most and lingering < most_lingering:
             return False
-        if count >= self._max_transactions * 5 // 4:
+        if live >= most * 5 // 4 or lingering >= most_lingering * 5 // 4:
             return True
         return message.method != "CANCEL" and not message.to_tag
 
@@ -265,6 +276,11 @@ class TransactionLayer:
         while (due := self.wheel.pop_due(now)) is not None:
             transaction, timer = due
             transaction.fire(timer, now, out)
+        # Only here: who has just heard of a final response may still look at the request it belongs to.
+        for lingering in self._unsettled:
+            if not lingering.ended:
+                lingering.settle()
+        self._unsettled.clear()
         return out
 
     def send_failed(self, transaction: ClientTransaction | ServerTransaction, now: float) -> list[Effect]:
@@ -292,8 +308,15 @@ class TransactionLayer:
         cancel.internal = True
         self._begin_client(cancel, now, out)
 
+    def note_lingering(self, transaction: Transaction) -> None:
+        """Count a transaction as lingering from here on. For transactions only."""
+        self._lingering += 1
+        self._unsettled.append(transaction)
+
     def forget(self, transaction: Transaction) -> None:
         """Take an ended transaction out of all tables. For transactions only."""
+        if transaction.lingers:
+            self._lingering -= 1
         key = transaction.key
         if isinstance(transaction, ClientTransaction):
             self._clients.pop(key, None)
@@ -326,15 +349,16 @@ class TransactionLayer:
         return [*self._clients.values(), *self._servers.values()]
 
 
-def _server_key(message: Message, via: Via, flow: Flow, method: str) -> tuple[Any, ...]:
+def _server_key(message: Message, flow: Flow, method: str) -> tuple[Any, ...]:
     """What requests of one transaction have in common (section 17.2.3).
 
     Beside branch and sent-by the address the request came from: a stranger who guessed a branch cannot end the call.
     """
-    branch = via.branch
+    branch = message.branch
     if branch.startswith(MAGIC_COOKIE):
-        return (branch, via.host, via.port, flow.remote[0], method)
-    return (None, str(via), message.uri, message.from_tag, message.call_id, message.cseq.number, flow.remote[0], method)
+        return (branch, *message.sent_by, flow.remote[0], method)
+    via, number = str(message.via), message.cseq.number
+    return (None, via, message.uri, message.from_tag, message.call_id, number, flow.remote[0], method)
 
 
 def _original_key(request: Message) -> tuple[Any, ...] | None:
@@ -347,23 +371,11 @@ def _original_key(request: Message) -> tuple[Any, ...] | None:
         return None
 
 
-def _note_source(message: Message, via: Via, flow: Flow) -> None:
+def _note_source(message: Message, flow: Flow) -> None:
     """Write the source into the top Via where it says something new (section 18.2.1, RFC 3581 section 4)."""
     host, port = flow.remote
-    params = []
-    asked = False
-    new = via.host != host
-    for name, value in via.params:
-        match name.lower():
-            case "rport":
-                asked = new = True
-            case "received":
-                new = True
-            case _:
-                params.append((name, value))
-    if new:
-        if asked:
-            params.append(("rport", str(port)))
-        params.append(("received", host.partition("%")[0]))  # a zone is no part of it, and means nothing there
-        message.pop_first("Via")
-        message.prepend("Via", str(Via(via.protocol, via.host, via.port, tuple(params))))
+    if message.sent_by[0] == host:
+        via = message.via
+        if via.param("rport") is None and via.param("received") is None:
+            return
+    message.stamp_via(host, port)

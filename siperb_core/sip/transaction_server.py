@@ -69,6 +69,13 @@ class InviteServer(ServerTransaction):
         self._step = InviteServer._proceeding
         self._start(TIMER_TRYING, now + self._layer.timers.trying_delay)
 
+    def settle(self) -> None:
+        """After a 2xx nothing is repeated here: of the response only its tag is still asked for."""
+        response = self.response
+        super().settle()
+        if self._step is InviteServer._accepted and response is not None:
+            self._response = response.outline("to")
+
     def _proceeding(self, event: str, message: Message | None, now: float, out: list[Effect]) -> None:
         """Proceeding, section 17.2.1: a retransmitted INVITE gets the latest provisional response again."""
         if event == PROVISIONAL:
@@ -78,15 +85,15 @@ class InviteServer(ServerTransaction):
         elif event == SUCCESS:
             assert message is not None
             self._stop_all()
-            self.final = True
             self._step = InviteServer._accepted
+            self._linger()
             self._send(message, out)
             self._start(TIMER_L, now + self._layer.timers.timeout)
         elif event == FAILURE:
             assert message is not None
             self._stop_all()
-            self.final = True
             self._step = InviteServer._completed
+            self._linger()
             self._send(message, out)
             timers = self._layer.timers
             if not self.flow.reliable:
@@ -219,9 +226,10 @@ class NonInviteServer(ServerTransaction):
         self.final = True
         self._step = NonInviteServer._completed
         if not self.flow.reliable:
+            self._linger()
             self._send(message, out)
             self._start(TIMER_J, now + self._layer.timers.timeout)
             return
         out.append(Send(self.flow, message, self))
-        self.response = message
+        self._response = message
         self._end(out)

@@ -339,3 +339,45 @@ class TestMatching:
         response = answer(transaction, 200)
         response.remove(drop)
         assert layer.receive(response, UDP, 0) == []
+
+
+class TestLingering:
+    """Over but for late copies, a transaction keeps what those need, and nothing else."""
+
+    def test_another_2xx_is_passed_up_to_its_user(self, layer: TransactionLayer) -> None:
+        transaction, _ = layer.request(make_request(), UDP, 0)
+        transaction.context = user = object()
+        again = answer(transaction, 200, tag="c")
+        layer.receive(answer(transaction, 200), UDP, 1)
+        assert transaction.request.get("Call-ID") == "call-1", "its user may still look at it"
+        layer.advance(1.1)
+        assert (transaction.request.items(), transaction.context) == ([], user)
+        (effect,) = layer.receive(again, UDP, 2)
+        assert isinstance(effect, ResponseReceived)
+        assert (effect.transaction, effect.message.to_tag) == (transaction, "c")
+
+    def test_a_late_refusal_gets_its_ack_again(self, layer: TransactionLayer) -> None:
+        transaction, _ = layer.request(make_request(), UDP, 0)
+        refusal = answer(transaction, 486)
+        (ack, _) = layer.receive(answer(transaction, 486), UDP, 1)
+        layer.advance(1.1)
+        assert transaction.request.items() == []
+        assert layer.lingering == len(layer) == 1
+        (again,) = layer.receive(refusal, UDP, 2)
+        assert isinstance(ack, Send)
+        assert isinstance(again, Send)
+        assert bytes(again.message) == bytes(ack.message)
+        run(layer, 100)
+        assert layer.lingering == len(layer) == 0
+
+    def test_a_late_response_is_absorbed_and_a_loop_still_seen(self, layer: TransactionLayer) -> None:
+        transaction, _ = layer.request(make_request("MESSAGE"), UDP, 0)
+        transaction.context = object()
+        again = answer(transaction, 200)
+        via = transaction.request.get("Via")
+        layer.receive(answer(transaction, 200), UDP, 1)
+        layer.advance(1.1)
+        assert (transaction.request.items(), transaction.context) == ([], None)
+        assert layer.receive(again, UDP, 2) == []
+        returned = make_request("MESSAGE", ("Via", "SIP/2.0/UDP 192.0.2.9;branch=z9hG4bKx"), ("Via", via or ""))
+        assert layer.is_looped(returned)

@@ -329,9 +329,71 @@ class TestBound:
         assert refusal.message.to_tag
         assert layer.receive(incoming(via=VIA + "0"), UDP, 0) == [], "what is known goes on"
         assert kinds(layer.receive(incoming("CANCEL", via=VIA + "0"), UDP, 0)) == [Send, CancelReceived]
+        open_(layer, incoming("BYE", via=VIA + "7", to_tag="b"))
         assert sends(layer.receive(incoming("BYE", via=VIA + "8", to_tag="b"), UDP, 0)) == [503], (
             "there is an end to it"
         )
         layer.send_failed(first, 1)
         open_(layer, incoming("BYE", via=VIA + "8", to_tag="b"))
-        assert len(layer) == 5
+        assert (len(layer), layer.lingering) == (6, 1), "the CANCEL is over and counted apart"
+
+    def test_what_lingers_keeps_nobody_out(self) -> None:
+        layer = TransactionLayer(lambda: "t", max_transactions=2)
+        for i in range(12):
+            answer(layer, open_(layer, incoming(via=f"{VIA}{i}")), 200 if i % 2 else 486, 0)
+        assert (len(layer), layer.lingering) == (12, 12)
+        assert sends(layer.receive(incoming(via=VIA + "x"), UDP, 1)) == [503], "there is an end to it, too"
+        open_(layer, incoming("BYE", via=VIA + "y", to_tag="b"), now=1)
+        run(layer, 40)
+        assert layer.lingering == 0
+        open_(layer, incoming(via=VIA + "x"), now=40)
+
+    def test_a_flow_that_ends_takes_its_lingering_ones_along(self, layer: TransactionLayer) -> None:
+        transaction = open_(layer, incoming(), TCP)
+        answer(layer, transaction, 200, 0)
+        assert layer.lingering == 1
+        layer.flow_failed(TCP, 1)
+        assert (len(layer), layer.lingering) == (0, 0)
+
+
+class TestLingering:
+    """Over for its user, a transaction keeps what late copies of messages need, and nothing else."""
+
+    def linger(self, layer: TransactionLayer, message: Message, status: int) -> ServerTransaction:
+        transaction = open_(layer, message)
+        transaction.context = object()
+        answer(layer, transaction, status, 0)
+        assert transaction.request is message, "its user may still look at it"
+        layer.advance(0.1)
+        assert transaction.request.items() == []
+        assert (transaction.request.method, transaction.request.uri) == (message.method, message.uri)
+        assert transaction.context is None
+        return transaction
+
+    def test_a_late_request_gets_its_response_again(self, layer: TransactionLayer) -> None:
+        self.linger(layer, incoming("BYE", to_tag="b"), 481)
+        (effect,) = layer.receive(incoming("BYE", to_tag="b"), UDP, 1)
+        assert isinstance(effect, Send)
+        assert (effect.message.status, effect.message.get("Call-ID")) == (481, "call-1")
+
+    def test_a_refusal_is_repeated_until_its_ack(self, layer: TransactionLayer) -> None:
+        transaction = self.linger(layer, incoming(), 486)
+        (effect,) = layer.receive(incoming(), UDP, 0.2)
+        assert isinstance(effect, Send)
+        assert (effect.message.status, effect.message.get("Via")) == (486, VIA)
+        assert layer.receive(incoming("ACK", to_tag="b"), UDP, 0.3) == []
+        assert transaction.state == "Confirmed"
+
+    def test_an_accepted_invite_is_absorbed_and_its_cancel_answered_with_its_tag(self, layer: TransactionLayer) -> None:
+        self.linger(layer, incoming(), 200)
+        assert layer.receive(incoming(), UDP, 1) == []
+        assert kinds(layer.receive(incoming("ACK", to_tag="b"), UDP, 1)) == [AckReceived]
+        (effect,) = layer.receive(incoming("CANCEL"), UDP, 1)
+        assert isinstance(effect, Send)
+        assert (effect.message.status, effect.message.to_tag) == (200, "b")
+
+    def test_a_copy_by_another_path_is_still_known(self, layer: TransactionLayer) -> None:
+        self.linger(layer, incoming(), 200)
+        copy = incoming(via=VIA + "other")
+        open_(layer, copy)
+        assert layer.is_merged(copy)
