@@ -243,6 +243,21 @@ async def test_issue_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         await until(gateway)
 
 
+async def test_issue_emergency(tmp_path: Path) -> None:
+    head = HEAD.replace("[gateway]", '[gateway]\nemergency = ["112"]', 1)
+    async with (
+        open_pbx() as pbx,
+        open_gateway(tmp_path, head=head) as gateway,
+        open_softphone(websocket_url(gateway), "alice-web", "gw.example", "planted-device-9b1f") as phone,
+    ):
+        with pytest.raises(CallFailed) as failed:
+            await (await phone.call("112")).answered()
+        assert (failed.value.status, failed.value.reason) == (503, "No Connection Is Up For Emergency Calls")
+        await until(gateway, ("", "emergency:alice"))
+        await rewrite(gateway, TRUNK.format(port=pbx.local[1], codecs='"PCMA"', allowed='"127.0.0.1"'), head)
+        await until(gateway)
+
+
 async def test_issue_plugin_blocks(tmp_path: Path) -> None:
     """Who blocks the loop is found in tests/unit/plugins/test_guard_rails.py; here, what becomes of it."""
     async with open_gateway(tmp_path, head=HEAD) as gateway:
