@@ -21,6 +21,7 @@ import trio
 
 from siperb_core.gateway import Gateway
 from siperb_core.log import configure_log, write_in_batches
+from siperb_core.process import settle_collector
 
 INTERVAL = 0.01
 
@@ -84,6 +85,7 @@ async def main(config: Path, rest: float) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(write_in_batches)
         await nursery.start(gateway.run)
+        settle_collector()
         say()
         nursery.start_soon(lag.measure)
         await all_loaded(gateway)

@@ -39,7 +39,7 @@ SETUP_SECONDS = 60.0
 UNLOAD_SECONDS = 10.0
 """How long it may take to un-register once it was told to unload."""
 
-STARTED_AT_ONCE = 10
+STARTED_AT_ONCE = 4
 """A thousand entries begin one after the other: what else the gateway has to do is not kept waiting."""
 RETURN_SECONDS = 15.0
 """How long a PBX that did not answer is left alone before it is watched for its return."""
