@@ -306,6 +306,28 @@ async def test_calls_come_in_at_our_contact(nursery: trio.Nursery, autojump_cloc
     assert live.claims(invite("sip:other@198.51.100.1"), source()) is None
 
 
+@pytest.mark.parametrize("uri", [CONTACT, "sip:200@pbx.example;gr=urn:uuid:1", "sip:200@198.51.100.1"])
+@pytest.mark.parametrize(
+    ("server", "proxy"), [("192.0.2.1", ""), ("pbx.example.com", "192.0.2.1:5070"), ("[2001:db8::1]", "192.0.2.1")]
+)
+async def test_where_the_pbx_s_address_is_known_nobody_else_calls_in(
+    nursery: trio.Nursery, autojump_clock: Any, uri: str, server: str, proxy: str
+) -> None:
+    pbx = FakePbx()
+    pbx.entry = Entry("office", "outbound_registration", allow_from=(ip_network("192.0.2.64/26"),))
+    live = await load(nursery, pbx, attrs.evolve(CONFIG, server=server, outbound_proxy=proxy))
+    for host, welcome in (
+        ("192.0.2.1", True),
+        ("::ffff:192.0.2.1", True),
+        ("192.0.2.77", True),
+        ("203.0.113.7", False),
+    ):
+        assert (live.claims(invite(uri), source(host)) is not None) is welcome
+    assert live.is_at("192.0.2.1")
+    assert live.is_at("2001:db8::1") is (server == "[2001:db8::1]")
+    assert not live.is_at("203.0.113.7")
+
+
 async def test_the_username_counts_from_the_pbx_s_address_alone(nursery: trio.Nursery, autojump_clock: Any) -> None:
     pbx = FakePbx()
     pbx.entry = Entry("office", "outbound_registration", allow_from=(ip_network("192.0.2.0/24"),))

@@ -19,7 +19,9 @@ _RATE = 16_000
 
 
 def say(event: str, **more: Any) -> None:
-    print(json.dumps({"event": event, **more}), flush=True)
+    # In one piece: pjsua's threads speak as well.
+    sys.stdout.write(json.dumps({"event": event, **more}) + "\n")
+    sys.stdout.flush()
 
 
 class Call(pj.Call):

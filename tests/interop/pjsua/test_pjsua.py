@@ -155,13 +155,17 @@ async def test_transferred_by_the_softphone(tmp_path: Path) -> None:
             await gateway.calls.wait_idle()
 
 
-async def test_it_registers_with_sha_256_and_calls_both_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("algorithms", "used"), [('["SHA-256"]', "SHA-256"), ('["MD5", "SHA-256"]', "SHA-256"), ('["MD5"]', "MD5")]
+)
+async def test_it_registers_by_the_algorithms_of_its_entry_and_calls_both_ways(
+    tmp_path: Path, algorithms: str, used: str
+) -> None:
     there = own_address()
     seen: list[Message] = []
+    branch = BRANCH.replace("[connection.settings]", f"algorithms = {algorithms}\n[connection.settings]")
     with trio.fail_after(LIMIT):
-        async with open_gateway(tmp_path, BRANCH) as gateway, phone_at(gateway) as phone:
-            # PBXs are offered MD5 alone, for those that choke on the others.
-            monkeypatch.setattr(gateway.signalling.user._digest, "_algorithms", ("SHA-256",))
+        async with open_gateway(tmp_path, branch) as gateway, phone_at(gateway) as phone:
             gateway.signalling.tap = lambda message, flow, out: None if out else seen.append(message.copy())
             host, port = address(gateway, "udp")
             account = {"username": "branch", "password": "branch-secret-0123456789"}
@@ -169,7 +173,7 @@ async def test_it_registers_with_sha_256_and_calls_both_ways(tmp_path: Path, mon
             async with open_pjsua(tmp_path, there, **settings) as pbx:
                 await pbx.event("registration", status=200)
                 proofs = [message.get("Authorization") for message in seen if message.method == "REGISTER"]
-                assert any("SHA-256" in proof for proof in proofs if proof), proofs
+                assert any(f"algorithm={used}" in proof for proof in proofs if proof), proofs
 
                 await pbx.order("call", uri=f"sip:100@{host}:{port}")
                 incoming = await phone.next_call()

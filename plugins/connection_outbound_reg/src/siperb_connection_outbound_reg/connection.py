@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -73,6 +74,9 @@ class LiveRegistration:
         self._token = parse_uri(contact).user_unescaped
         self.credentials = config.credentials
         self.service_route: tuple[str, ...] = ()
+        way = _address(config.target.host)
+        self._homes = {home for home in (way, _address(config.server)) if home is not None}
+        self._only_there = way is not None  # what is called by a name may be at any address
 
     def learn(self, registered: machine.Registered, realms: tuple[str, ...]) -> None:
         """Take from a successful REGISTER the way calls are to go, and whose challenges are the PBX's."""
@@ -86,23 +90,42 @@ class LiveRegistration:
         return self._config.outbound_leg(call, self.service_route)
 
     def claims(self, request: Message, source: Source) -> Claim | None:
-        """What is sent to our contact; some PBXs put the username there instead, which counts where the address is
-        the PBX's.
+        """What is sent to the contact we registered, which nobody knows but the PBX, and to our username, as some PBXs
+        write, a GRUU they gave us included (RFC 5627: it has the username's address, and `gr`).
+
+        From the PBX's address alone, as far as that is known: it is in the settings, or in `allow_from`. Behind a name
+        there may be more addresses than DNS tells of, so to our contact any may send; to the username, none.
         """
         if request.method == "REGISTER":
             return None
         called = parse_uri(request.uri).user_unescaped
         config = self._config
-        if called != self._token:
-            known = source.host == config.server.strip("[]") or allowed(self._ctx.entry.allow_from, source.host)
-            if called != config.username or not known:
-                return None
+        if called not in (self._token, config.username):
+            return None
+        if not self._is_pbx(source.host) and (called != self._token or self._only_there):
+            return None
         dialled = parse_uri(request.to.uri).user_unescaped
         return Claim(dialled if dialled not in ("", self._token) else config.username)
+
+    def is_at(self, host: str) -> bool:
+        """Whether the settings have the PBX, or our way to it, at this address (`KnowsItsPeer`)."""
+        return _address(host) in self._homes
+
+    def _is_pbx(self, host: str) -> bool:
+        return self.is_at(host) or allowed(self._ctx.entry.allow_from, host)
 
     def answer(self, request: Message, source: Source) -> Message | None:
         """Nothing: the core routes."""
         return None
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """A literal address, an IPv4 one in IPv6 dress as IPv4; None for a name."""
+    try:
+        address = ipaddress.ip_address(host.strip("[]").partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 class OutboundRegistration:
