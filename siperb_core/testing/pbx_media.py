@@ -90,6 +90,7 @@ class PbxMedia:
         self._outgoing_digits: deque[str] = deque(maxlen=_MOST_DIGITS)
         self._digits_sent = trio.Event()
         self._scope = trio.CancelScope()
+        self._receivers: trio.Nursery | None = None
         self._running = False
         self._closed = False
         self._protect: Session | None = None
@@ -124,6 +125,18 @@ class PbxMedia:
         if self.agreed is not None:
             codec = self.agreed.codec
             self._loop = codecs.silence(codec) if self._tone is None else codecs.looped_tone(codec, *self._tone)
+
+    def move(self) -> None:
+        """Go on at another pair of ports, which the next offer or answer names; what still comes to the old ones is
+        lost. Raises PortsExhausted.
+        """
+        left = (self._rtp, self._rtcp)
+        self._rtp, self._rtcp = bind_pair(left[0].getsockname()[0], None)
+        self.port = self._rtp.getsockname()[1]
+        for sock in left:
+            trio.lowlevel.notify_closing(sock)
+            sock.close()
+        self._receive_all()
 
     # CallMedia
 
@@ -176,12 +189,17 @@ class PbxMedia:
     async def _run(self) -> None:
         try:
             with self._scope:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._receive)
-                    nursery.start_soon(self._receive_rtcp)
+                async with trio.open_nursery() as self._receivers:
+                    self._receive_all()
                     await self._pace()
         finally:
+            self._receivers = None
             self._close_sockets()
+
+    def _receive_all(self) -> None:
+        if self._receivers is not None:
+            self._receivers.start_soon(self._receive, self._rtp)
+            self._receivers.start_soon(self._receive_rtcp, self._rtcp)
 
     async def _pace(self) -> None:
         """One packet every 20 ms; a late one is followed by the next in time, so that the clock does not drift."""
@@ -224,12 +242,11 @@ class PbxMedia:
             return  # a full buffer, or nobody there yet: lost, as RTP may be
         self.packets_out += 1
 
-    async def _receive(self) -> None:
-        while True:
-            await trio.lowlevel.wait_readable(self._rtp)
+    async def _receive(self, sock: socket.socket) -> None:
+        while await _readable(sock):
             for _ in range(_BATCH):
                 try:
-                    data = self._rtp.recv(2048)
+                    data = sock.recv(2048)
                 except BlockingIOError:
                     break
                 except OSError:
@@ -240,11 +257,10 @@ class PbxMedia:
                     except (RtpError, SrtpError, ValueError):
                         self.unreadable += 1
 
-    async def _receive_rtcp(self) -> None:
-        while True:
-            await trio.lowlevel.wait_readable(self._rtcp)
+    async def _receive_rtcp(self, sock: socket.socket) -> None:
+        while await _readable(sock):
             try:
-                while data := self._rtcp.recv(2048):
+                while data := sock.recv(2048):
                     self.last_rtcp = data if self._unprotect is None else self._unprotect.unprotect_rtcp(data)
                     self.rtcp_in += 1
             except (OSError, SrtpError, ValueError):
@@ -265,3 +281,12 @@ class PbxMedia:
     def _echo_stamp(self, payload: bytes) -> int:
         self._echoed = (self._echoed + len(payload)) & 0xFFFFFFFF
         return self._echoed
+
+
+async def _readable(sock: socket.socket) -> bool:
+    """Wait for something to come; False where the socket has been closed."""
+    try:
+        await trio.lowlevel.wait_readable(sock)
+    except (trio.ClosedResourceError, ValueError):
+        return False
+    return True
