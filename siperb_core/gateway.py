@@ -33,6 +33,7 @@ from siperb_core.entries.model import Device, Entry, GatewayConfig, Listen
 from siperb_core.entries.source import LoadResult, load
 from siperb_core.events import CallEvent, RegistrationEvent
 from siperb_core.guard import Guard
+from siperb_core.hops import Hops
 from siperb_core.media.engine import MediaEngine, MediaSettings
 from siperb_core.operations import Operations
 from siperb_core.plugins import Plugins, load_plugins
@@ -217,6 +218,7 @@ class Gateway:
         self.resolver = Resolver(random.random)
         self.targets = Targets(self.resolver, self.listeners, self._listen)
         self.signalling.ways = self.targets
+        self.hops = Hops(self, lambda task: self._nursery.start_soon(task))  # noqa: PLW0108 - the nursery comes later
         self.plugins.add_own("records", KeptRecords(self.store))
         self.sources = Sources(self)
         self.operations = Operations(self)
@@ -307,9 +309,14 @@ class Gateway:
         except ConnectionFault:
             return None
 
-    def leg_flow(self, leg: Leg) -> Flow | None:
+    def leg_flow(self, leg: Leg, connection: str) -> Flow | None:
         """The flow that reaches this leg now."""
-        return self.sources.leg_flow(leg)
+        return self.sources.leg_flow(leg) if leg.device else self.hops.flow(leg, connection)
+
+    def entry(self, connection: str) -> Entry | None:
+        """The entry of a connection that is loaded, with what the names in its `allow_from` stand for now."""
+        loaded = self.entries.get(connection)
+        return None if loaded is None else loaded.entry
 
     def contact(self, token: str, flow: Flow) -> str:
         """Our Contact on a flow."""

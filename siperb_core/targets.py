@@ -17,9 +17,9 @@ import trio
 
 from siperb_core.entries.contract import ConnectionNotReady, Target
 from siperb_core.entries.model import Listen
-from siperb_core.sip import KEEPALIVE, Flow, Message, ParseError, parse_uri
+from siperb_core.sip import KEEPALIVE, Flow, Message
 from siperb_core.sip.dialog import Leg
-from siperb_core.sip.headers import Via, parse_name_addr
+from siperb_core.sip.headers import Via
 from siperb_core.sip.transaction import ClientTransaction
 from siperb_core.transport.address import host_port, literal
 from siperb_core.transport.contract import Listener, TlsOptions
@@ -80,6 +80,7 @@ class Targets:
         self._answered: OrderedDict[Target, Flow] = OrderedDict()
         self._seen: OrderedDict[Flow, str] = OrderedDict()
         self._peers: OrderedDict[str, None] = OrderedDict()
+        self._led_to: OrderedDict[str, frozenset[str]] = OrderedDict()
 
     # ---- destinations
 
@@ -111,6 +112,7 @@ class Targets:
                 by = ", ".join(dict.fromkeys(transport for _, _, transport in found))
                 raise ConnectionNotReady(f"no way to {target.host} by {by}")
             ways = self._ways(reachable, tls_options(target))
+            _remember(self._led_to, target.host.lower(), frozenset(host for host, _, _ in found))
         return ways
 
     async def first(self, target: Target) -> Flow:
@@ -189,6 +191,25 @@ class Targets:
         log.warning("target.put_aside", host=flow.remote[0], transport=flow.transport, seconds=seconds)
         _remember(self._aside, (*flow.remote, flow.transport), self._clock() + seconds)
 
+    def is_aside(self, destination: Destination) -> bool:
+        """Whether a destination did not answer a short while ago."""
+        return self._aside.get(destination, 0.0) > self._clock()
+
+    def led_to(self, name: str) -> frozenset[str]:
+        """The addresses a configured server's name stood for when it was looked up last; an address is its own."""
+        if is_address(name):
+            return frozenset((literal(name).compressed,))
+        return self._led_to.get(name.lower(), frozenset())
+
+    async def make_reachable(self, destinations: Sequence[Destination]) -> None:
+        """See to it that these can be opened: a transport nobody listens on is opened on any free port."""
+        for destination in destinations:
+            await self._can_reach(destination)
+
+    def open(self, destination: Destination, tls: TlsOptions) -> Flow | None:
+        """The flow to a destination, verified like this where it is TLS; None where there is no way."""
+        return self._open(*destination, tls)
+
     def is_peer(self, flow: Flow) -> bool:
         """Whether the other end is one of the addresses that requests of ours are sent to."""
         return flow.remote[0] in self._peers
@@ -209,7 +230,9 @@ class Targets:
     # ---- requests in dialogs
 
     def reopened(self, leg: Leg) -> Flow | None:
-        """The flow to the destination of a dialog's leg; a connection that has ended is opened anew."""
+        """The flow to the destination of a dialog's leg; a connection that has ended is opened anew where that was
+        ours. Where the dialog's next hop is another one, `siperb_core.hops` knows.
+        """
         flow = leg.flow
         if flow is None:
             if leg.address is None:
@@ -218,22 +241,8 @@ class Targets:
             return self._open(host, port, transport, None if leg.tls is None else TlsOptions(*leg.tls))
         if not isinstance(flow, StreamFlow) or flow.ended is None:
             return flow
-        if flow.outgoing:
-            return self._open(*flow.remote, flow.transport, flow.tls)
-        return self._next_hop(leg, flow.transport)
-
-    def _next_hop(self, leg: Leg, transport: str) -> Flow | None:
-        """Where Route or remote target lead (RFC 3261 section 12.2.1.1): the peer had opened the connection itself, and
-        nobody listens on the port it came from.
-        """
-        try:
-            uri = parse_uri(parse_name_addr(leg.routes[0]).uri if leg.routes else leg.target)
-        except ParseError:
-            return None
-        host = uri.host.strip("[]")
-        if not is_address(host):
-            return None
-        return self._open(host, uri.port or DEFAULT_PORT[transport], transport, None)
+        # What the peer had opened itself cannot be opened by us: nobody listens on the port it came from.
+        return self._open(*flow.remote, flow.transport, flow.tls) if flow.outgoing else None
 
     def tls_of(self, leg: Leg) -> tuple[str, str, bool] | None:
         """With what a TLS connection to this leg is verified: server name, file of trusted certificates, whether."""

@@ -186,7 +186,7 @@ class Call:
             return
         side = self.client_side if leg == "client" else other(self.client_side)
         to = dialog.leg(side)
-        flow = self.host.leg_flow(to)
+        flow = self.host.leg_flow(to, self.record.connection)
         if flow is None:
             return
         info = own_request("INFO", dialog, side)
@@ -244,7 +244,7 @@ class Call:
             return
         if from_leg.device:
             self._is_at(from_leg, came_on)
-        flow = self.host.leg_flow(leg)
+        flow = self.host.leg_flow(leg, self.record.connection)
         if flow is None:
             return
         message = carry_request(request, leg)
@@ -275,7 +275,7 @@ class Call:
             if dialog.confirmed and {dialog.caller_tag, dialog.callee_tag} == {response.from_tag, response.to_tag}:
                 side: Side = "callee" if response.to_tag == dialog.callee_tag else "caller"
                 leg = dialog.leg(side)
-                flow = self.host.leg_flow(leg)
+                flow = self.host.leg_flow(leg, self.record.connection)
                 if flow is not None and (leg.acked >= invite.number or invite.in_dialog):
                     body = leg.ack_body if leg.acked == invite.number else b""
                     self.host.signalling.acknowledge(own_ack(dialog, side, invite.number, body), flow)
@@ -349,7 +349,9 @@ class Call:
         for dialog in self.dialogs.values():
             for side in list(self._owed_bye):
                 leg = dialog.leg(side)
-                flow = self.host.leg_flow(leg) or (self.host.sources.any_flow(leg) if last else None)
+                flow = self.host.leg_flow(leg, self.record.connection) or (
+                    self.host.sources.any_flow(leg) if last else None
+                )
                 if flow is not None:
                     self._owed_bye.discard(side)
                     self._send_bye(dialog, side, reason, flow)
@@ -365,7 +367,7 @@ class Call:
 
     def _send_bye(self, dialog: Dialog, side: Side, headers: list[tuple[str, str]], flow: Flow | None = None) -> None:
         leg = dialog.leg(side)
-        flow = flow or self.host.leg_flow(leg)
+        flow = flow or self.host.leg_flow(leg, self.record.connection)
         if flow is not None:
             bye = own_request("BYE", dialog, side, headers)
             OwnRequest(self.host.signalling, leg, flow, self.credentials_for(side, flow)).send(bye)

@@ -89,8 +89,9 @@ class CallHost(Protocol):
     def tls_of(self, leg: Leg) -> tuple[str, str, bool] | None:
         """What has to be kept of a leg's TLS connection to open it again after a restart."""
 
-    def leg_flow(self, leg: Leg) -> Flow | None:
-        """The flow that reaches this leg now: its own, or, for a softphone that reconnected, the one its instance has
+    def leg_flow(self, leg: Leg, connection: str) -> Flow | None:
+        """The flow that reaches this leg of a call through `connection` now: its own or, for a PBX that named another
+        next hop in the dialog, the one that leads there; for a softphone that reconnected, the one its instance has
         registered on.
         """
 

@@ -9,8 +9,8 @@ from siperb_core.calls.referral import referred_to
 from siperb_core.calls.sender import CallSender
 from siperb_core.calls.usages import wants_no_subscription
 from siperb_core.sdp import SdpError
-from siperb_core.sip import Message, ParseError, identity, response_to
-from siperb_core.sip.dialog import Dialog, Side, carry_request, carry_response, other, own_ack
+from siperb_core.sip import Flow, Message, ParseError, identity, response_to
+from siperb_core.sip.dialog import Dialog, Leg, Side, carry_request, carry_response, other, own_ack
 from siperb_core.sip.grammar import quote
 from siperb_core.sip.transaction import ServerTransaction
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 TARGET_REFRESH = frozenset({"INVITE", "UPDATE", "SUBSCRIBE", "NOTIFY", "REFER"})
 """Methods whose 2xx may move the remote target (section 12.2.1.2, RFC 3311, RFC 6665)."""
 
+
+HOP_PATIENCE = 4.0
+"""Seconds that a next hop named in the dialog may stay silent before the next way is taken."""
 
 _ABOUT_SUBSCRIPTIONS = frozenset({"NOTIFY", "SUBSCRIBE"})
 
@@ -38,7 +41,8 @@ class DialogRequest(CallSender):
         self._asker_lost = False
         self._negotiation = call.negotiation(dialog)
         leg = dialog.leg(other(side))
-        flow = call.host.leg_flow(leg)
+        flow = call.host.leg_flow(leg, call.record.connection)
+        self._at_hop = not leg.device and _elsewhere(leg, flow)
         self._reachable = flow is not None
         super().__init__(call, server.request, leg, flow or server.flow, call.credentials_for(other(side), flow))
         server.context = self
@@ -65,10 +69,23 @@ class DialogRequest(CallSender):
             except SdpError as error:
                 self._refuse_sdp(error)
                 return
-        self.send(message)
+        self.send(message, HOP_PATIENCE if self._at_hop else None)
+
+    def next_flow(self) -> Flow | None:
+        """A next hop that the peer has named and that does not answer is left out for a while (RFC 3263 section 4.3);
+        in the end the leg's own flow is left.
+        """
+        if not self._at_hop:
+            return None
+        self.call.host.put_aside(self.flow)
+        flow = self.call.host.leg_flow(self.leg, self.call.record.connection)
+        self._at_hop = _elsewhere(self.leg, flow)
+        return flow
 
     def responded(self, response: Message) -> None:
         """Carry a response back; a final one decides over offer, target and dialog."""
+        if self._at_hop:
+            self.leg.flow = self.flow  # later requests stay with who answered
         if response.status == 100:
             return
         request = self.request
@@ -198,3 +215,8 @@ class DialogRequest(CallSender):
     def _respond(self, response: Message) -> None:
         if not self.server.final or response.status // 100 == 2:
             self._signalling.respond(self.server, response)
+
+
+def _elsewhere(leg: Leg, flow: Flow | None) -> bool:
+    """Whether a flow leads to another place than the leg's own does."""
+    return flow is not None and leg.flow is not None and flow.remote != leg.flow.remote

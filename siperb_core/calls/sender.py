@@ -113,13 +113,32 @@ class Sender:
         """No answer will come."""
         if self.transaction is not None and transaction is not self.transaction:
             return
-        if not (status == 503 and self._by_datagram(transaction)):
+        if not ((status == 503 and self._by_datagram(transaction)) or self._elsewhere(transaction)):
             self.failed(status)
 
     def on_silence(self, transaction: ClientTransaction) -> None:
         """Nothing was heard yet."""
-        if transaction is self.transaction and not self._by_datagram(transaction):
-            self.silent()
+        if transaction is not self.transaction or self._by_datagram(transaction) or self._elsewhere(transaction):
+            return
+        self.silent()
+
+    def _elsewhere(self, transaction: ClientTransaction) -> bool:
+        """Send a request that nobody answered again by the next way, if there is one."""
+        if transaction.source is not None or self._abandoned:
+            return False
+        flow = self.next_flow()
+        if flow is None or flow == self.flow:
+            return False
+        request = transaction.request.copy()
+        request.pop_first("Via")
+        self._signalling.cancel(transaction)
+        self.flow, self._stream = flow, None
+        self._start(request, flow, self._patience)
+        return True
+
+    def next_flow(self) -> Flow | None:
+        """Another way to the leg, now that this one has failed; None where there is none."""
+        return None
 
     def silent(self) -> None:
         """No response at all within the patience; one may still come."""

@@ -205,7 +205,7 @@ class World:
     def credentials(self, connection: str) -> Credentials | None:
         return next((item.connection.credentials for item in self.candidates if item.entry.name == connection), None)
 
-    def leg_flow(self, leg: Leg) -> Flow | None:
+    def leg_flow(self, leg: Leg, connection: str) -> Flow | None:
         if leg.flow is None and leg.address is not None:
             return self.reachable.get(leg.address)
         return None if leg.flow in self.dead else leg.flow
