@@ -124,6 +124,42 @@ port = {BARESIP_PORT}
         await baresip.quit()
 
 
+async def sdes_trunk(folder: Path) -> None:
+    """The same over TLS, with SRTP by the keys of the SDP (RFC 4568)."""
+    certificate, key = folder / "cert.pem", folder / "cert.key"
+    connections = f"""
+[[connection]]
+name = "office"
+type = "outbound_trunk"
+allow_from = ["{ADDRESS}/32"]
+srtp = "sdes"
+[connection.settings]
+server = "{ADDRESS}"
+port = {BARESIP_PORT + 1}
+transport = "tls"
+ca = "{certificate}"
+"""
+    listen = f"""
+[[listen]]
+transport = "tls"
+bind = "{ADDRESS}:5061"
+certificate = "{certificate}"
+key = "{key}"
+"""
+    account = f"<sip:200@{ADDRESS};transport=tls>;regint=0;mediaenc=srtp-mand"
+    async with (
+        open_gateway(folder, connections, head=HEAD + listen) as gateway,
+        phone_at(gateway, answers=True, tone_hz=PHONE_HZ, addresses=(ADDRESS,)) as phone,
+        open_baresip(
+            folder / "baresip", account, address=ADDRESS, port=BARESIP_PORT, hz=BARESIP_HZ, tls=(certificate, key)
+        ) as baresip,
+    ):
+        await call_out(phone, "200", baresip, 1)
+        await call_in(phone, f"sip:100@{ADDRESS}:5061;transport=tls", baresip, 2)
+        await both_ended(gateway, "office")
+        await baresip.quit()
+
+
 async def inbound_registration(folder: Path) -> None:
     """baresip registers with what `siperb connection add` printed, and un-registers at its end."""
     async with (
@@ -184,7 +220,7 @@ password = "pbx-secret"
         await registrar.succeeds()
 
 
-SCENARIOS = {work.__name__: work for work in (trunk, inbound_registration, outbound_registration)}
+SCENARIOS = {work.__name__: work for work in (trunk, sdes_trunk, inbound_registration, outbound_registration)}
 
 
 async def main(name: str, folder: Path) -> None:

@@ -48,6 +48,7 @@ jitter_buffer_delay 1-10
 module_path {modules}
 module g711.so
 module g722.so
+module srtp.so
 module ausine.so
 module aubridge.so
 module sndfile.so
@@ -57,6 +58,10 @@ module_app menu.so
 module_app ctrl_tcp.so
 ctrl_tcp_listen 127.0.0.1:{control}
 snd_path {folder}
+"""
+_TLS = """\
+sip_certificate {folder}/own.pem
+sip_cafile {ca}
 """
 
 
@@ -127,8 +132,10 @@ def listen(recording: Path) -> tones.Heard | None:
     return tones.analyse(b"".join(sample.to_bytes(2, "little", signed=True) for sample in samples), rate)
 
 
-def configure(folder: Path, account: str, address: str, port: int, hz: int) -> None:
-    """Write baresip's configuration, into a folder that is made."""
+def configure(folder: Path, account: str, address: str, port: int, hz: int, tls: tuple[Path, Path] | None) -> None:
+    """Write baresip's configuration, into a folder that is made. `tls` is certificate and key; it listens at the port
+    above `port` with them, and trusts the certificate.
+    """
     folder.mkdir()
     config = _CONFIG.format(
         address=address,
@@ -139,6 +146,9 @@ def configure(folder: Path, account: str, address: str, port: int, hz: int) -> N
         control=_CONTROL_PORT,
         folder=folder,
     )
+    if tls is not None:
+        config += _TLS.format(folder=folder, ca=tls[0])
+        (folder / "own.pem").write_text(tls[0].read_text() + tls[1].read_text())
     (folder / "config").write_text(config)
     (folder / "accounts").write_text(f"{account};answermode=auto;audio_codecs={G722}\n")
     (folder / "contacts").write_text("")
@@ -146,10 +156,10 @@ def configure(folder: Path, account: str, address: str, port: int, hz: int) -> N
 
 @asynccontextmanager
 async def open_baresip(
-    folder: Path, account: str, *, address: str, port: int, hz: int = 1000
+    folder: Path, account: str, *, address: str, port: int, hz: int = 1000, tls: tuple[Path, Path] | None = None
 ) -> AsyncIterator[Baresip]:
     """Run baresip with this line as its account. Ended by force with the block, unless it has quit."""
-    configure(folder, account, address, port, hz)
+    configure(folder, account, address, port, hz, tls)
     with (folder / "screen").open("wb") as screen:
         process = await trio.lowlevel.open_process(
             ["baresip", "-f", str(folder), "-s"], stdin=subprocess.DEVNULL, stdout=screen, stderr=subprocess.STDOUT

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from baresip_namespace import NamespaceMissing, open_namespace
+from baresip_namespace import ADDRESS, NamespaceMissing, open_namespace
+
+from ..integration.transport.certificates import write_certificate
 
 BODY = Path(__file__).with_name("baresip_calls.py")
 LIMIT = 90  # seconds, the scenario's own included
@@ -24,8 +26,9 @@ def namespace() -> Iterator[str]:
         pytest.skip(f"baresip needs a network namespace: {reason}")
 
 
-@pytest.mark.parametrize("scenario", ["trunk", "inbound_registration", "outbound_registration"])
+@pytest.mark.parametrize("scenario", ["trunk", "sdes_trunk", "inbound_registration", "outbound_registration"])
 def test_calls_both_ways(scenario: str, namespace: str, tmp_path: Path) -> None:
+    write_certificate(tmp_path, ADDRESS)
     command = ["ip", "netns", "exec", namespace, sys.executable, "-W", "error", str(BODY), scenario, str(tmp_path)]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=LIMIT)
     screen = tmp_path / "baresip" / "screen"

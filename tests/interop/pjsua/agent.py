@@ -122,6 +122,10 @@ class Agent:
         account.idUri = settings["id"]
         account.mediaConfig.transportConfig.boundAddress = settings["address"]
         account.mediaConfig.transportConfig.port = settings["rtp_port"]
+        if settings.get("srtp"):
+            account.mediaConfig.srtpUse = pj.PJMEDIA_SRTP_MANDATORY
+            account.mediaConfig.srtpSecureSignaling = 1  # over TLS only
+            account.mediaConfig.srtpOpt.keyings.append(pj.PJMEDIA_SRTP_KEYING_SDES)
         if "registrar" in settings:
             account.regConfig.registrarUri = settings["registrar"]
             account.regConfig.timeoutSec = 300

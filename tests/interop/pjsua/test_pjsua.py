@@ -66,6 +66,7 @@ name = "office"
 type = "outbound_trunk"
 users = ["alice"]
 allow_from = ["{there}/32"]
+srtp = "{srtp}"
 [connection.settings]
 server = "{there}"
 transport = "{transport}"
@@ -89,16 +90,17 @@ async def phone_at(gateway: Gateway) -> AsyncIterator[Softphone]:
         yield phone
 
 
-@pytest.mark.parametrize("transport", ["udp", "tls"])
-async def test_called_held_and_hung_up(tmp_path: Path, transport: str) -> None:
+@pytest.mark.parametrize(("transport", "srtp"), [("udp", "off"), ("tls", "off"), ("tls", "sdes")])
+async def test_called_held_and_hung_up(tmp_path: Path, transport: str, srtp: str) -> None:
     there = own_address()
     certificate, key = write_certificate(tmp_path, there, "127.0.0.1")
     files = {"ca": str(certificate), "certificate": str(certificate), "key": str(key)} if transport == "tls" else {}
-    trunk = TRUNK.format(there=there, transport=transport, more=f'ca = "{certificate}"' if files else "")
+    more = f'ca = "{certificate}"' if files else ""
+    trunk = TRUNK.format(there=there, transport=transport, srtp=srtp, more=more)
     head = GATEWAY + (TLS_LISTENER.format(certificate=certificate, key=key) if files else "")
     with trio.fail_after(LIMIT):
         async with (
-            open_pjsua(tmp_path, there, transport, **files) as pbx,
+            open_pjsua(tmp_path, there, transport, srtp=srtp == "sdes", **files) as pbx,
             open_gateway(tmp_path, trunk, head=head) as gateway,
             phone_at(gateway) as phone,
         ):
@@ -126,6 +128,19 @@ async def test_called_held_and_hung_up(tmp_path: Path, transport: str) -> None:
             await pbx.event("call", state="DISCONNECTED")
             await gateway.calls.wait_idle()
 
+            host, port = address(gateway, transport)
+            await pbx.order("call", uri=f"sip:100@{host}:{port};transport={transport}")
+            incoming = await phone.next_call()
+            await incoming.accept()
+            await pbx.event("call", state="CONFIRMED")
+            await incoming.hears(TONE)
+            await pbx.hears(HUM)
+            await incoming.hangup()
+            await pbx.event("call", state="DISCONNECTED")
+            await gateway.calls.wait_idle()
+            rows = await gateway.operations.call("show.calls")
+            assert [row["diagnosis"] for row in rows] == ["", ""]
+
 
 async def test_transferred_by_the_softphone(tmp_path: Path) -> None:
     """REFER (RFC 3515) goes through to the PBX, which calls the target; its NOTIFYs come back to the softphone."""
@@ -134,7 +149,7 @@ async def test_transferred_by_the_softphone(tmp_path: Path) -> None:
         async with (
             open_pbx() as elsewhere,
             open_pjsua(tmp_path, there) as pbx,
-            open_gateway(tmp_path, TRUNK.format(there=there, transport="udp", more="")) as gateway,
+            open_gateway(tmp_path, TRUNK.format(there=there, transport="udp", srtp="off", more="")) as gateway,
             phone_at(gateway) as phone,
         ):
             call = await phone.call("4711")
