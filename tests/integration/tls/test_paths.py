@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import trio
 
+from siperb_core.gateway import Gateway
 from siperb_core.sip import Message
 from siperb_core.testing.gateway import address, open_gateway
 from siperb_core.testing.pbx import PbxSettings, open_pbx
@@ -36,20 +37,41 @@ async def test_behind_nat_calls_come_in_where_the_pbx_sees_us(tmp_path: Path) ->
                 await rings_in(phone, pbx, binding.contact)
 
 
-async def test_ipv6_out_and_in(tmp_path: Path) -> None:
+class SixOnly(Gateway):
+    """One whose DNS knows `pbx.example.com` by its AAAA record alone."""
+
+    def _prepare(self) -> None:
+        super()._prepare()
+
+        async def addresses(name: str) -> list[str]:
+            return {"pbx.example.com": ["::1"]}[name]
+
+        self.resolver._addresses = addresses
+
+
+@pytest.mark.parametrize(
+    ("server", "transport"), [("::1", "udp"), ("::1", "tcp"), ("pbx.example.com", "udp"), ("[::1]", "tcp")]
+)
+async def test_ipv6_out_and_in(tmp_path: Path, server: str, transport: str) -> None:
     try:
         with trio.socket.socket(trio.socket.AF_INET6) as probe:
             await probe.bind(("::1", 0))
     except OSError:
         pytest.skip("this machine has no IPv6 loopback")
-    async with open_pbx(PbxSettings(address="::1", accounts=ACCOUNTS)) as pbx:
-        text = REGISTRATION.format(server="::1", port=pbx.local[1], transport="udp", more="")
-        async with open_gateway(tmp_path, text, head=head(tmp_path, "[::]")) as gateway, phone_of(gateway) as phone:
+    async with open_pbx(PbxSettings(address="::1", transports=(transport,), accounts=ACCOUNTS)) as pbx:
+        text = REGISTRATION.format(server=server, port=pbx.local[1], transport=transport, more="")
+        async with (
+            open_gateway(tmp_path, text, head=head(tmp_path, "[::]"), make=SixOnly) as gateway,
+            phone_of(gateway) as phone,
+        ):
             with trio.fail_after(60):
                 assert (await status(gateway))["registration"]["state"] == "registered"
                 await calls_out(phone, pbx)
                 await rings_in(phone, pbx, "200")
                 assert "[::1]" in pbx.registrar.bindings("200")[0].contact
+                invite = [message for message in pbx.agent.received_messages if message.method == "INVITE"][-1]
+                assert "[::1]:" in (invite.get("Via") or "")
+                assert b"c=IN IP6 ::1" in invite.body
 
 
 @pytest.mark.parametrize("transport", ["tcp", "tls"])
