@@ -14,11 +14,15 @@ from hypothesis import strategies as st
 
 from siperb_core import upkeep
 from siperb_core.entries import fields, networks, peer
+from siperb_core.entries.model import Entry
+from siperb_core.hops import Hops
 from siperb_core.lockout import source_of
 from siperb_core.media.ice import parse_candidates
 from siperb_core.sdp import SdpError
 from siperb_core.sdp.client import _candidates
 from siperb_core.sdp.peer import _address
+from siperb_core.sip import NameAddr
+from siperb_core.sip.dialog import Leg
 from siperb_core.sip.headers import Via
 from siperb_core.targets import Targets, is_address
 from siperb_core.transport.address import OwnAddress, family_of, host_port, literal, without_zone
@@ -143,3 +147,37 @@ def test_a_name_leads_to_addresses_or_nowhere(text: str) -> None:
                     assert (port, transport) == (5060, "udp")
 
     trio.run(run)
+
+
+class _House:
+    """What next hops are asked of: everything is allowed, and nothing can be opened but for an address."""
+
+    def __init__(self) -> None:
+        self.resolver: Any = None
+        self.opened: list[str] = []
+        self.targets = Targets(Resolver(), {"udp": [self]}, None, lambda: 0.0)  # type: ignore[arg-type, list-item]
+        self.local = ("0.0.0.0", 5060)
+
+    def flow_to(self, host: str, port: int, tls: Any = None) -> Any:
+        self.opened.append(host)
+        return _Flow(remote=(host, port))
+
+    def entry(self, connection: str) -> Entry:
+        every = (networks.parse_network("0.0.0.0/0"), networks.parse_network("::/0"))
+        return Entry("office", "t", allow_from=every)
+
+
+@hostile
+def test_whatever_a_peer_names_as_next_hop(text: str) -> None:
+    house = _House()
+    hops = Hops(house, lambda task: None)
+    for written in (text, f"sip:x@{text}", f"sip:x@[{text}]:5060", f"sip:x@h;maddr={text}"):
+        for routes in ((), (f"<{written}>",)):
+            leg = Leg(NameAddr("", "sip:a@b"), NameAddr("", "sip:c@d"), "<sip:t@x>", written, routes, flow=_Flow())
+            assert hops.flow(leg, "office") is not None
+    for host in house.opened:
+        address = literal(host)
+        assert not (address.is_loopback)
+        assert not (address.is_multicast)
+        assert not (address.is_unspecified)
+        assert not (address.is_link_local)
