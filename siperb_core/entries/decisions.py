@@ -42,7 +42,7 @@ class AnswerWith:
 
 
 class Audio(Protocol):
-    """The caller's voice and ear, as an endpoint has them: 16-bit linear samples in native order, mono, `SAMPLE_RATE`
+    """The caller's voice and ear, as an endpoint has them: 16-bit linear samples, little-endian, mono, `SAMPLE_RATE`
     a second.
     """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from siperb_core.admission import Admission
+from siperb_core.defaults import ConfiguredDevices
 from siperb_core.entries.contract import Claim, Source
+from siperb_core.entries.decisions import CallAttempt
 from siperb_core.entries.live import LoadedConnection
 from siperb_core.entries.model import Device, Entry, GatewayConfig, GatewaySettings, Secret
 from siperb_core.plugins import load_plugins
@@ -204,8 +206,8 @@ class Reception(Exchange):
         (entry,) = self.entries
         return [LoadedConnection(entry, None, Claims(self.flows[entry.name]))]  # type: ignore[arg-type]
 
-    def devices_of(self, entry: Entry, number: str) -> tuple[Device, ...]:
-        return self.config.devices_of(entry, number)
+    def devices(self, call: CallAttempt) -> Sequence[Device]:
+        return ConfiguredDevices(self.config.devices).siperb_ring(call)
 
 
 class Bound(KnownSoftphones):
@@ -218,6 +220,9 @@ class Bound(KnownSoftphones):
         world = World()
         world.bind(device, self._reception.phones[device])
         return world.bindings
+
+    def bindings_of(self, devices: Iterable[str]) -> list[Binding]:
+        return [binding for device in devices for binding in self.bindings(device)]
 
 
 USERS = st.sampled_from(["alice", "bob", "carol"])
