@@ -97,6 +97,12 @@ class Agent:
         """Call-IDs of what this agent has been in."""
         self.byes: set[tuple[str, frozenset[str]]] = set()
         """Dialogs whose BYE came in."""
+        self.subscriptions: dict[tuple[str, str, str], AgentDialog] = {}
+        """What this agent watches, and what it is watched in."""
+        self.subscribing: dict[ClientTransaction, bool] = {}
+        """SUBSCRIBEs and REFERs of its own, and whether their 2xx has come."""
+        self.acknowledged = 0
+        """PRACKs that came in."""
         self.gone = False
 
     # ---- wishes
@@ -110,17 +116,36 @@ class Agent:
         headers += [("CSeq", "1 INVITE"), ("Max-Forwards", "70"), ("Contact", self.contact)]
         self.calling[self._request(Message.request("INVITE", uri, headers), now)] = []
 
+    def ask(self, method: str, uri: str, sender: str, now: float) -> None:
+        """SUBSCRIBE, REFER or NOTIFY, outside any dialog."""
+        number = next(self._tokens)
+        call_id = f"{self.name}-ask-{number}"
+        self.known.add(call_id)
+        headers = [("From", f"<{sender}>;tag={self.name}t{number}"), ("To", f"<{uri}>"), ("Call-ID", call_id)]
+        headers += [
+            ("CSeq", f"1 {method}"),
+            ("Max-Forwards", "70"),
+            ("Contact", self.contact),
+            *_about(method, "active"),
+        ]
+        client = self._request(Message.request(method, uri, headers), now)
+        if method != "NOTIFY":
+            self.subscribing[client] = False
+
     def cancel(self, client: ClientTransaction, now: float) -> None:
         """Give a call up."""
         self.cancelled.add(client)
         self._perform(self.layer.cancel(client, now), now)
 
-    def answer(self, server: ServerTransaction, status: int, fork: int, now: float) -> None:
-        """Answer a call, as one of the ends behind this agent."""
+    def answer(self, server: ServerTransaction, status: int, fork: int, now: float, *, reliably: bool = False) -> None:
+        """Answer a call, as one of the ends behind this agent; a provisional response `reliably` wants a PRACK."""
         if server.final:
             return
         tag = f"{self.name}-end{fork}"
         response = response_to(server.request, status, to_tag=tag, headers=[("Contact", self.contact)])
+        if reliably and 100 < status < 200:
+            response.add("Require", "100rel")
+            response.add("RSeq", f"{next(self._tokens)}")
         if 200 <= status < 300:
             self.ringing.remove(server)
             self._accept(server, response, self._callee_dialog(server.request, response, tag), now)
@@ -139,6 +164,16 @@ class Agent:
         client.context = dialog
         if method == "INVITE":
             self.calling[client] = [dialog]
+
+    def says_in_subscription(self, dialog: AgentDialog, method: str, state: str, now: float) -> None:
+        """A NOTIFY with a state, or a SUBSCRIBE that lengthens (`active`) or ends."""
+        client = self._request(self._in_dialog(dialog, method, None, *_about(method, state)), now)
+        client.context = dialog
+        dialog.ended = dialog.ended or (state == "terminated" and method == "NOTIFY")
+
+    def watched(self) -> list[AgentDialog]:
+        """Subscriptions that are not over, either side's."""
+        return [dialog for dialog in self.subscriptions.values() if not dialog.ended]
 
     def alive(self) -> list[AgentDialog]:
         """Dialogs that are confirmed and not over."""
@@ -201,7 +236,14 @@ class Agent:
         if not request.to_tag and request.method == "INVITE":
             self.ringing.append(server)
             return
+        if self._is_about_subscription(server, now):
+            return
         status = 200
+        if request.method == "PRACK":
+            invite = next((of.request for of in self.ringing if of.request.call_id == request.call_id), None)
+            if invite is not None:
+                assert (request.get("RAck") or "").split()[1:] == [f"{invite.cseq.number}", "INVITE"]
+                self.acknowledged += 1
         if request.to_tag:
             if request.method == "BYE":
                 self.byes.add((request.call_id, frozenset((request.to_tag, request.from_tag))))
@@ -221,6 +263,46 @@ class Agent:
             self._accept(server, response, dialog, now)
         self._perform(self.layer.respond(server, response, now), now)
 
+    def _is_about_subscription(self, server: ServerTransaction, now: float) -> bool:
+        request, method = server.request, server.request.method
+        dialog = self.subscriptions.get((request.call_id, request.to_tag, request.from_tag))
+        headers = [("Contact", self.contact), *([("Expires", "60")] if method == "SUBSCRIBE" else [])]
+        if not request.to_tag and method in ("SUBSCRIBE", "REFER"):
+            tag = f"{self.name}-sub{next(self._tokens)}"
+            response = response_to(request, 202, to_tag=tag, headers=headers)
+            self.subscriptions[request.call_id, tag, request.from_tag] = dialog = AgentDialog(
+                request.call_id, response.get("To") or "", request.get("From") or "", (tag, request.from_tag),
+                request.contacts[0].uri, request.values("Record-Route"), 1000, confirmed=True,
+            )  # fmt: skip
+            early = len(self.subscriptions) % 2  # a NOTIFY may come before the 2xx (RFC 6665 section 4.4.1)
+            if early:
+                self.says_in_subscription(dialog, "NOTIFY", "active", now)
+            self._perform(self.layer.respond(server, response, now), now)
+            if not early:
+                self.says_in_subscription(dialog, "NOTIFY", "active", now)
+            return True
+        mine = any(client.request.call_id == request.call_id for client in self.subscribing)
+        if dialog is None and mine and method == "NOTIFY":
+            dialog = self._subscriber_dialog(
+                request.call_id, request.get("To") or "", request.get("From") or "", request
+            )
+        if dialog is None:
+            return False
+        status = 481 if dialog.ended else 200
+        dialog.ended = dialog.ended or "terminated" in (request.get("Subscription-State") or "")
+        self._perform(self.layer.respond(server, response_to(request, status, headers=headers), now), now)
+        if method == "SUBSCRIBE" and status == 200 and request.get("Expires") == "0":
+            self.says_in_subscription(dialog, "NOTIFY", "terminated", now)
+        return True
+
+    def _subscriber_dialog(self, call_id: str, local: str, remote: str, message: Message) -> AgentDialog:
+        tags = (message.to_tag, message.from_tag) if message.is_request else (message.from_tag, message.to_tag)
+        routes = message.values("Record-Route")
+        if not message.is_request:
+            routes.reverse()
+        dialog = AgentDialog(call_id, local, remote, tags, message.contacts[0].uri, routes, 1, confirmed=True)
+        return self.subscriptions.setdefault((call_id, *tags), dialog)
+
     def _on_ack(self, request: Message) -> None:
         for answer in list(self.answers):
             of = answer.server.request
@@ -230,6 +312,16 @@ class Agent:
                 self.answers.remove(answer)
 
     def _on_response(self, client: ClientTransaction, response: Message, now: float) -> None:
+        if client in self.subscribing:
+            if 200 <= response.status < 300 and not self.subscribing[client]:
+                self.subscribing[client] = True
+                local, remote = response.get("From") or "", response.get("To") or ""
+                self._subscriber_dialog(response.call_id, local, remote, response)
+            return
+        if client.request.method in ("NOTIFY", "SUBSCRIBE") and response.status in (408, 481):
+            dialog = client.context
+            if isinstance(dialog, AgentDialog) and dialog in self.subscriptions.values():
+                dialog.ended = True
         if client not in self.calling or response.status < 101:
             return
         known = self.calling[client]
@@ -259,6 +351,10 @@ class Agent:
             )
             known.append(dialog)
         if response.status < 200:
+            rseq = response.get("RSeq")
+            if rseq is not None and not dialog.ended and not dialog.confirmed and client not in self.cancelled:
+                rack = ("RAck", f"{rseq} {client.request.cseq.number} INVITE")
+                self._request(self._in_dialog(dialog, "PRACK", None, rack), now)
             return
         dialog.target = response.contacts[0].uri
         unwanted = client in self.cancelled or any(other.confirmed for other in known if other is not dialog)
@@ -274,13 +370,13 @@ class Agent:
         self._perform(effects, now)
         return client
 
-    def _in_dialog(self, dialog: AgentDialog, method: str, cseq: int | None = None) -> Message:
+    def _in_dialog(self, dialog: AgentDialog, method: str, cseq: int | None = None, *more: tuple[str, str]) -> Message:
         if cseq is None:
             dialog.cseq += 1
         headers = [("Route", route) for route in dialog.routes]
         headers += [("From", dialog.local), ("To", dialog.remote), ("Call-ID", dialog.call_id)]
         headers += [("CSeq", f"{cseq or dialog.cseq} {method}"), ("Max-Forwards", "70"), ("Contact", self.contact)]
-        return Message.request(method, dialog.target, headers)
+        return Message.request(method, dialog.target, [*headers, *more])
 
     def _acknowledge(self, dialog: AgentDialog, cseq: int) -> None:
         ack = self._in_dialog(dialog, "ACK", cseq)
@@ -304,3 +400,13 @@ class Agent:
 
     def _accept(self, server: ServerTransaction, response: Message, dialog: AgentDialog, now: float) -> None:
         self.answers.append(Answer(server, response.copy(), dialog, now + SENT_AGAIN, SENT_AGAIN, now + 32))
+
+
+def _about(method: str, state: str) -> list[tuple[str, str]]:
+    """The headers of a request about a subscription of a minute."""
+    match method:
+        case "REFER":
+            return [("Refer-To", "<sip:603@gw.example>")]
+        case "SUBSCRIBE":
+            return [("Event", "presence"), ("Expires", "60" if state == "active" else "0")]
+    return [("Event", "presence"), ("Subscription-State", "active;expires=60" if state == "active" else state)]
