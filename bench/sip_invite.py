@@ -1,19 +1,23 @@
 """`sip.invite_us`: CPU time to parse, validate, edit as a proxy and write out one browser INVITE, in microseconds.
 
 The peer is the floor: the same octets split into lines and joined again, which no parser in Python can beat.
-Prints the contract's JSON line. `--verbose` adds REGISTER and 200 OK, and the share of each step.
+Prints the contract's JSON line. `strangers` is the same figure where no two messages have a phone, a number or an
+identifier in common, so that nothing the parser remembers of header lines helps; `value` is a phone that calls again.
+`--verbose` adds REGISTER and 200 OK, the share of each step, and heads of 64 KiB made to be slow, in milliseconds.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import platform
+import random
 import statistics
 import sys
 import time
 from collections.abc import Callable
 
-from siperb_core.sip import parse, validate
+from siperb_core.sip import ParseError, parse, validate
 
 
 def _crlf(text: str) -> bytes:
@@ -125,6 +129,49 @@ Content-Length: 0
 """) + b"\r\n\r\n"  # fmt: skip
 
 
+_OWN = (b"7ks0ij8qfvkl", b"5393049", b"442079460018", b"alice-8f2c", b"b7sc1pkl2e", b"jbg29hifcd1m0a3kq8ar", b"8461")
+"""What is another phone's or another call's own in `INVITE`."""
+
+_HEAD = INVITE.partition(b"\r\nContent-Type")[0] + b"\r\n"
+WORST = {
+    "headers": _HEAD + b"X:y\r\n" * 5_000,
+    "headers_allowed": _HEAD + b"X: y\r\n" * 490,
+    "commas": _HEAD.replace(b"Contact: ", b"Contact: " + b"," * 60_000) + b"\r\n",
+    "quotes": _HEAD.replace(b"Contact: ", b"Contact: " + b'"\\"' * 20_000) + b"\r\n",
+    "params": _HEAD.replace(b"tag=", b"x;" * 30_000 + b"tag=") + b"\r\n",
+    "branches": _HEAD.replace(b"branch=", b"branch=z9hG4bK," * 4_000 + b"branch=") + b"\r\n",
+    "folds": _HEAD.replace(b"Contact: ", b"Contact: a" + b"\r\n " * 20_000) + b"\r\n",
+}
+
+
+def strangers(count: int) -> list[bytes]:
+    """INVITEs of phones that have nothing in common."""
+    chance = random.Random(1)
+    messages = []
+    for _ in range(count):
+        message = INVITE
+        for own in _OWN:
+            digits = b"0123456789" if own.isdigit() else b"0123456789abcdefghijklmnopqrstuvwxyz"
+            message = message.replace(own, bytes([chance.choice(digits[1:]), *chance.choices(digits, k=len(own) - 1)]))
+        messages.append(message)
+    return messages
+
+
+def worst(data: bytes) -> float:
+    """CPU milliseconds of one message nobody sends in good faith, read, judged and asked for its Contacts."""
+    times = []
+    for _ in range(5):
+        start = time.process_time()
+        try:
+            message = parse(data)
+            validate(message)
+            _ = message.contacts
+        except ParseError:
+            pass
+        times.append((time.process_time() - start) * 1000)
+    return min(times)
+
+
 def floor(data: bytes) -> bytes:
     """Split into lines, join again."""
     head, _, body = data.partition(b"\r\n\r\n")
@@ -181,7 +228,10 @@ def main() -> None:
                 "proxy": measure(whole, data),
             }
             print(name, " ".join(f"{key}={value:.2f}" for key, value in figures.items()), file=sys.stderr)
+        print("64 KiB, ms:", " ".join(f"{name}={worst(data):.2f}" for name, data in WORST.items()), file=sys.stderr)
     least, value = measure(floor, INVITE), measure(proxy_request, INVITE)
+    unknown = itertools.cycle(strangers(10_000))
+    strange = measure(lambda _: proxy_request(next(unknown)), INVITE)
     line = {
         "bench": "sip.invite_us",
         "value": round(value, 2),
@@ -190,6 +240,7 @@ def main() -> None:
         "peer_value": round(least, 2),
         "ratio": round(value / least, 2),
         "peer_version": f"split and join, {platform.python_implementation()} {platform.python_version()}",
+        "strangers": round(strange, 2),
     }
     print(json.dumps(line))
 

@@ -183,8 +183,8 @@ class Message:
 
     def outline(self, *names: str) -> Message:
         """A message of which only the start line is left, and the header lines of these (canonical) names."""
-        kept = [(name, line) for name, line in zip(self._names, self._lines, strict=True) if name in names]
-        other = self._with([name for name, _ in kept], [line for _, line in kept], {})
+        kept = [place for place, name in enumerate(self._names) if name in names] if names else ()
+        other = self._with([self._names[place] for place in kept], [self._lines[place] for place in kept], {})
         other.body = b""
         return other
 

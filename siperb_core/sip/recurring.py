@@ -71,7 +71,7 @@ def via_line(line: str) -> TopVia | None:
     """Via, cut at its branch. None: ask the grammar. Raises ParseError for a port above 65535."""
     before, _, after = line.partition(";branch=")
     match = _BRANCH_AND_MORE.fullmatch(after)
-    if match is None or len(before) > _LONGEST:
+    if match is None or len(before) > _LONGEST or len(match[2]) > _LONGEST:
         return None
     via = _via_before(before)
     return None if via is None else (via, match[1], match[2], None)
@@ -90,7 +90,7 @@ def whole_via(via: Via, branch: str, more: str) -> Via:
     """The Via that `via_line` has cut."""
     params = via.params + (("branch", branch),)
     if more:
-        params += _params_after(more) if len(more) <= _LONGEST else parse_params(more)
+        params += _params_after(more)
     return Via(via.protocol, via.host, via.port, params)
 
 
