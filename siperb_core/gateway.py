@@ -452,7 +452,7 @@ class Gateway:
                 self.targets.put_aside(flow)
                 reason = "no answer"
                 if awaited.status != 408:
-                    reason = f"{target.host} cannot be reached by {target.transport}"
+                    reason = f"{target.host} cannot be reached by {flow.transport}"
                     reason = ": ".join(filter(None, (reason, ended(flow))))
         if response is None:
             raise ConnectionNotReady(reason)
