@@ -101,6 +101,8 @@ class Agent:
         """What this agent watches, and what it is watched in."""
         self.subscribing: dict[ClientTransaction, bool] = {}
         """SUBSCRIBEs and REFERs of its own, and whether their 2xx has come."""
+        self.asked: set[str] = set()
+        """Call-IDs of these."""
         self.acknowledged = 0
         """PRACKs that came in."""
         self.gone = False
@@ -131,6 +133,7 @@ class Agent:
         client = self._request(Message.request(method, uri, headers), now)
         if method != "NOTIFY":
             self.subscribing[client] = False
+            self.asked.add(call_id)
 
     def cancel(self, client: ClientTransaction, now: float) -> None:
         """Give a call up."""
@@ -281,7 +284,7 @@ class Agent:
             if not early:
                 self.says_in_subscription(dialog, "NOTIFY", "active", now)
             return True
-        mine = any(client.request.call_id == request.call_id for client in self.subscribing)
+        mine = request.call_id in self.asked
         if dialog is None and mine and method == "NOTIFY":
             dialog = self._subscriber_dialog(
                 request.call_id, request.get("To") or "", request.get("From") or "", request
