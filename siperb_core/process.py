@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 import signal
 import socket
 from pathlib import Path
@@ -17,11 +18,16 @@ from siperb_core.log import write_in_batches
 log = structlog.get_logger()
 
 
+MOST_DESCRIPTORS = 65_536
+"""Every softphone takes one and every call some; a service manager's usual 1,024 is for programs that use select()."""
+
+
 async def run_gateway(config_path: Path) -> None:
     """Run in the foreground until SIGTERM or SIGINT, which drain; SIGHUP reads the configuration again.
 
     Raises `siperb_core.gateway.ConfigurationError`, and OSError where a port is taken.
     """
+    raise_descriptor_limit()
     gateway = Gateway(config_path)
     try:
         async with trio.open_nursery() as nursery:
@@ -36,6 +42,14 @@ async def run_gateway(config_path: Path) -> None:
         if len(group.exceptions) == 1:
             raise group.exceptions[0] from None
         raise
+
+
+def raise_descriptor_limit() -> None:
+    """Allow as many open files as we may, up to `MOST_DESCRIPTORS`."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def settle_collector() -> None:
