@@ -1,6 +1,8 @@
 """Wheels in fresh virtual environments: the core alone, the core with a plugin, and a package fresh from `siperb new`.
 
-Minutes, and a package index has to be reachable: only with SIPERB_WHEELS=1, as CI sets it.
+An environment has our wheels, and of other people's packages those that the wheels ask for, and that these ask for:
+linked from the environment the tests run in, which spares minutes of installing. Wheels are built with what their
+`build-system` names, for which a package index has to be reachable: only with SIPERB_WHEELS=1, as CI sets it.
 """
 
 from __future__ import annotations
@@ -9,9 +11,15 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
+from email.parser import Parser
+from importlib.metadata import Distribution, distribution
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from siperb_core.testing.scaffold import scaffold
 
@@ -51,20 +59,43 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def fresh(folder: Path, wheels: Path, *packages: str) -> Path:
     """A new environment with these packages, ours from the wheels alone; its `bin`."""
-    run(sys.executable, "-m", "venv", folder / "venv", cwd=folder)
-    binaries = folder / "venv" / "bin"
-    run(
-        binaries / "pip",
-        "install",
-        "--quiet",
-        "--find-links",
-        wheels,
-        "-c",
-        ROOT / "constraints.txt",
-        *packages,
-        cwd=folder,
-    )
-    return binaries
+    run(sys.executable, "-m", "venv", "--without-pip", folder / "venv", cwd=folder)
+    (site,) = (folder / "venv").glob("lib/python*/site-packages")
+    for package in needed(wheels, packages):
+        for top in {path.parts[0] for path in package.files or ()} - {"..", "__pycache__"}:
+            if not (site / top).exists():
+                (site / top).symlink_to(Path(str(package.locate_file(top))))
+    python = folder / "venv" / "bin" / "python"
+    pip = (sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-index", "--find-links", wheels)
+    run(*pip, *packages, cwd=folder)
+    (folder / "venv" / "bin" / "pytest").write_text(f'#!/bin/sh\nexec "{python}" -m pytest "$@"\n')
+    (folder / "venv" / "bin" / "pytest").chmod(0o755)
+    return python.parent
+
+
+def needed(wheels: Path, packages: Iterable[str]) -> list[Distribution]:
+    """Other people's packages that these ask for, directly or not, as they are installed here."""
+    ours = {canonicalize_name(wheel.name.split("-")[0]): wheel for wheel in wheels.glob("*.whl")}
+    found: dict[str, Distribution] = {}
+    todo, done = list(packages), set()
+    while todo:
+        wanted = Requirement(todo.pop())
+        name = canonicalize_name(wanted.name)
+        if (name, *sorted(wanted.extras)) in done:
+            continue
+        done.add((name, *sorted(wanted.extras)))
+        if name in ours:
+            with ZipFile(ours[name]) as archive:
+                (metadata,) = [path for path in archive.namelist() if path.endswith(".dist-info/METADATA")]
+                asked = Parser().parsestr(archive.read(metadata).decode()).get_all("Requires-Dist") or []
+        else:
+            found[name] = distribution(name)
+            asked = found[name].requires or []
+        for text in asked:
+            marker = Requirement(text).marker
+            if marker is None or any(marker.evaluate({"extra": extra}) for extra in ("", *wanted.extras)):
+                todo.append(text.partition(";")[0])
+    return list(found.values())
 
 
 def test_the_core_alone_runs_and_says_what_it_has_not(tmp_path: Path, wheels: Path) -> None:
