@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import trio
 
 from siperb_core.entries.model import Device, GatewayConfig
+from siperb_core.entries.turn import ice_servers
 from siperb_core.guard import Guard
 from siperb_core.transport.forwarded import client_of
 
@@ -28,6 +29,9 @@ class ProvisioningHost(Protocol):
     config: GatewayConfig
     domain: str
     guard: Guard
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
 
     def sign(self, text: str) -> str:
         """Letters and digits that only this gateway can make out of a text."""
@@ -92,6 +96,7 @@ class Provisioning:
         host = self._host
         listeners = [item for name in ("wss", "ws") for item in host.config.listen if item.transport == name]
         listen = listeners[0] if listeners else None
+        now = host.now()
         return {
             "SipWssServer": host.domain,
             "SipWebsocketPort": listen.bind[1] if listen else None,
@@ -102,4 +107,6 @@ class Provisioning:
             "SipContact": f"sip:{device.name}@{host.domain}",
             "RegistrationMode": device.mode,
             "profileName": device.user,
+            "iceServers": ice_servers(host.config.media, device.name, now),
+            "iceServersExpire": int(now) + host.config.media.turn_ttl,
         }

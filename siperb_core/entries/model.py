@@ -77,6 +77,9 @@ class MediaConfig:
     ports: tuple[int, int] = (10000, 10199)  # first and last, both included
     workers: int | None = None  # None: one per core
     rtp_timeout: float = 60  # seconds
+    turn: tuple[str, ...] = ()  # URIs of TURN and STUN servers for softphones
+    turn_secret: Secret = attrs.field(factory=lambda: Secret(""))  # that coturn has, too (static-auth-secret)
+    turn_ttl: int = 86400  # seconds that credentials made of it hold
 
 
 @attrs.frozen

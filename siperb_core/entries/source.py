@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import attrs
 
-from siperb_core.entries import fields
+from siperb_core.entries import fields, turn
 from siperb_core.entries.contract import ConnectionType
 from siperb_core.entries.entry_checks import (
     check_allow_from,
@@ -84,6 +84,9 @@ class _Media:
     ports: str = "10000-10199"
     workers: Literal["auto"] | int = "auto"
     rtp_timeout: float = attrs.field(default=60, validator=fields.between(1, 86400, "seconds"))
+    turn: tuple[str, ...] = attrs.field(default=(), validator=turn.uris)
+    turn_secret: Secret = attrs.field(factory=lambda: Secret(""))
+    turn_ttl: int = attrs.field(default=86400, validator=fields.between(600, 604800, "seconds"))
 
 
 @attrs.frozen
@@ -311,7 +314,11 @@ def _media(data: object, reader: Structurer) -> MediaConfig | None:
     if raw.workers != "auto" and not 1 <= raw.workers <= 256:
         reader.wrong("media.workers", f"{raw.workers} is out of range", 'use 1 to 256, or "auto"')
         return None
-    return MediaConfig((first, last), None if raw.workers == "auto" else raw.workers, raw.rtp_timeout)
+    if not raw.turn_secret and any(uri.startswith("turn") for uri in raw.turn):
+        reader.wrong("media.turn_secret", "is missing", "write the static-auth-secret of the TURN server")
+        return None
+    workers = None if raw.workers == "auto" else raw.workers
+    return MediaConfig((first, last), workers, raw.rtp_timeout, raw.turn, raw.turn_secret, raw.turn_ttl)
 
 
 def _plugins(data: object, reader: Structurer) -> PluginsConfig:

@@ -189,6 +189,24 @@ def test_a_provisioning_link_signs_in(tabs, office, mode: str) -> None:
     assert phone.tab.text("account") == f"dora-{mode}"
 
 
+def test_a_call_goes_with_turn_servers_whose_credentials_are_fresh(tabs, phone_at, office) -> None:
+    phone_at("erin")
+    phone = WebPhone(tabs(), office.page)
+    watch = (
+        "window.used = []; const Real = RTCPeerConnection; window.RTCPeerConnection = class extends Real {"
+        "constructor(config) { super(config); window.used.push(config.iceServers); } };"
+    )
+    phone.tab.run(phone.tab.page.add_init_script(watch))
+    before = office.provisioned
+    phone.tab.open(f"{office.page}#provision=dora-proxy")
+    phone.ready()
+    phone.dial("erin")
+    phone.tab.until("() => window.used.length > 0")
+    (server,) = phone.tab.js("() => window.used[0]")
+    assert server["urls"] == ["turn:127.0.0.1:9"]
+    assert server["username"] == f"{before + 2}:dora", "those of the sign-in have run out"
+
+
 def test_a_refused_microphone_is_explained(deaf_browser, office) -> None:
     phone = WebPhone(deaf_browser.tab(), office.page)
     phone.sign_in("alice", "secret")

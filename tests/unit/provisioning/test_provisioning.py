@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from siperb_core.entries.model import Device, GatewayConfig, GatewaySettings, Secret
+from siperb_core.entries.model import Device, GatewayConfig, GatewaySettings, MediaConfig, Secret
 from siperb_core.guard import Guard
 from siperb_core.provisioning import Provisioning
 
@@ -93,3 +93,17 @@ async def test_who_asks_on_this_machine_guesses_nothing() -> None:
     for _ in range(20):
         assert await links.settings("x", {}) is None
     assert not gateway.signalling.rejected
+
+
+async def test_turn_servers_come_with_credentials_of_the_device_and_when_they_end() -> None:
+    gateway = Gateway()
+    links = Provisioning(gateway)
+    found = await links.settings(links.token(gateway.config.devices[1]), HERE)
+    assert found is not None
+    assert found["iceServers"] == []
+    media = MediaConfig(turn=("turn:turn.example.com",), turn_secret=Secret("shared"), turn_ttl=600)
+    gateway.config = attrs.evolve(gateway.config, media=media)
+    found = await links.settings(links.token(gateway.config.devices[1]), HERE)
+    assert found is not None
+    (server,) = found["iceServers"]
+    assert (server["username"], found["iceServersExpire"]) == ("1600:d1", 1600)

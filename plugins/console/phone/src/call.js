@@ -11,15 +11,17 @@ const SILENCE_SECONDS = 5;
 export class Call extends EventTarget {
   #session = null;
   #microphone = null;
+  #iceServers = [];
   #watch = 0;
   #closed = false;
 
-  constructor({ peer, name = '', incoming, audio }) {
+  constructor({ peer, name = '', incoming, audio, relays = async () => [] }) {
     super();
     this.peer = peer;
     this.name = name;
     this.incoming = incoming;
     this.audio = audio; // () => constraints for getUserMedia
+    this.relays = relays; // async () => iceServers
     this.state = incoming ? 'incoming' : 'preparing';
     this.startedAt = Date.now();
     this.answeredAt = 0;
@@ -52,6 +54,7 @@ export class Call extends EventTarget {
   async place(target, invite) {
     try {
       this.#microphone = await openMicrophone(this.audio());
+      this.#iceServers = await this.relays();
     } catch (error) {
       return this.#finish({ text: microphoneTrouble(error), detail: '', status: 0, error: true });
     }
@@ -76,6 +79,7 @@ export class Call extends EventTarget {
     let microphone;
     try {
       microphone = await openMicrophone(this.audio());
+      this.#iceServers = await this.relays();
     } catch (error) {
       this.notice = microphoneTrouble(error);
       if (!this.ended) this.#set('incoming'); // it goes on ringing; the person may mend it and answer after all
@@ -149,7 +153,7 @@ export class Call extends EventTarget {
   }
 
   #media() {
-    return { mediaStream: this.#microphone, pcConfig: { iceServers: [], bundlePolicy: 'max-bundle' } };
+    return { mediaStream: this.#microphone, pcConfig: { iceServers: this.#iceServers, bundlePolicy: 'max-bundle' } };
   }
 
   #attach(session) {

@@ -3,7 +3,7 @@ import { Call } from './call.js';
 import { AudioDevices } from './devices.js';
 import { CallHistory } from './history.js';
 import { Meter } from './levels.js';
-import { Memory } from './settings.js';
+import { Memory, iceServers } from './settings.js';
 import { Tones } from './tones.js';
 import { Registration } from './ua.js';
 
@@ -64,7 +64,7 @@ export class Phone extends EventTarget {
     const number = dialled(text);
     if (!number) return;
     this.trouble = null;
-    const call = new Call({ peer: number, incoming: false, audio: () => this.devices.constraints() });
+    const call = new Call({ peer: number, incoming: false, audio: () => this.devices.constraints(), relays: () => iceServers(this.registration?.account ?? {}) });
     this.#adopt(call);
     const target = number.includes('@') ? `sip:${number.replace(/^sips?:/, '')}` : `sip:${encodeUser(number)}@${this.registration.account.domain}`;
     call.place(target, (to, options) => this.registration.invite(to, options));
@@ -91,7 +91,7 @@ export class Phone extends EventTarget {
       return;
     }
     const { uri, display_name: name } = session.remote_identity;
-    const call = new Call({ peer: uri.user ?? String(uri), name: name ?? '', incoming: true, audio: () => this.devices.constraints() });
+    const call = new Call({ peer: uri.user ?? String(uri), name: name ?? '', incoming: true, audio: () => this.devices.constraints(), relays: () => iceServers(this.registration?.account ?? {}) });
     call.subject = request.getHeader('Subject') ?? '';
     this.trouble = null;
     this.#adopt(call);

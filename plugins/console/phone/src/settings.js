@@ -46,10 +46,29 @@ export async function accountFromAddress() {
   if (!words.has('device') && !words.has('provision')) return null;
   history.replaceState(null, '', location.pathname + location.search);
   if (words.has('device')) return { device: words.get('device'), password: words.get('password') ?? '' };
+  const provision = words.get('provision');
+  return { ...(await provisioned(provision)), provision };
+}
+
+async function provisioned(token) {
   // In the body: a token in the address would be kept in the logs of every proxy on the way.
-  const answer = await fetch('/provision', { method: 'POST', body: words.get('provision'), cache: 'no-store' });
+  const answer = await fetch('/provision', { method: 'POST', body: token, cache: 'no-store' });
   if (!answer.ok) throw new Error('This link is not valid any more. Ask for a new one.');
   return accountFromProvisioning(await answer.json());
+}
+
+/** The TURN servers for a call now: those of the account, fetched again when their credentials have nearly run out. */
+export async function iceServers(account) {
+  const soon = Date.now() / 1000 + 300;
+  if (account.provision && account.iceServers?.length && account.iceServersExpire < soon) {
+    try {
+      const { iceServers, iceServersExpire } = await provisioned(account.provision);
+      Object.assign(account, { iceServers, iceServersExpire });
+    } catch {
+      return []; // a call without a relay is better than none
+    }
+  }
+  return account.iceServers ?? [];
 }
 
 /**
@@ -59,6 +78,10 @@ export async function accountFromAddress() {
 export function accountFromProvisioning(p) {
   const account = { device: String(p.SipUsername ?? ''), password: String(p.SipPassword ?? ''), name: String(p.profileName ?? '') };
   if (p.SipDomain) account.domain = String(p.SipDomain);
+  if (Array.isArray(p.iceServers) && p.iceServers.length) {
+    account.iceServers = p.iceServers;
+    account.iceServersExpire = Number(p.iceServersExpire) || 0;
+  }
   if (p.RegistrationMode !== 'websocket') return account;
   const path = String(p.SipServerPath ?? '/ws');
   const scheme = String(p.SipWssServer).startsWith('ws:') ? 'ws' : 'wss';
