@@ -28,9 +28,7 @@ def test_a_deprecated_function_works_and_warns_its_caller() -> None:
 def test_an_old_name_of_the_public_api_gives_the_new_one_and_warns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(siperb_core._OLD, "TrunkAnswer", ("Claim", "0.1", "0.2"))
     for _ in range(2):
-        with pytest.warns(
-            DeprecationWarning, match=r"TrunkAnswer is .* gone in 0\.2: use siperb_core\.Claim$"
-        ):
+        with pytest.warns(DeprecationWarning, match=r"TrunkAnswer is .* gone in 0\.2: use siperb_core\.Claim$"):
             assert siperb_core.TrunkAnswer is siperb_core.Claim  # type: ignore[attr-defined]
 
 
