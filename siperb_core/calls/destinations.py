@@ -10,6 +10,7 @@ import attrs
 import structlog
 
 from siperb_core.calls.call import CLIENT_BRANCH
+from siperb_core.calls.media import is_sdp, passed_through
 from siperb_core.calls.referral import refer_to_peer, refer_to_softphone
 from siperb_core.calls.setup import CallSetup
 from siperb_core.entries.contract import OutboundCall, OutboundLeg, Refusal, Target, WayOut
@@ -29,6 +30,8 @@ log = structlog.get_logger()
 
 _LONGEST_ASIDE = 300.0
 """Seconds of a Retry-After that are respected; a PBX that asks for more is tried again all the same."""
+
+_INSIDE = "between softphones, which send media to each other"
 
 
 class ThroughConnections:
@@ -298,6 +301,8 @@ class ToSoftphones:
             return
         if not call.open_media(self._reachable[0][1], call.caller.flow):
             return
+        if call.entry is None and call.method == "INVITE":
+            call.record.media = passed_through(_INSIDE, call.request.body if is_sdp(call.request) else b"")
         # All at once: one that fails while it is being sent is not to be taken for the last.
         call.expect_branches(f"{number}" for number in range(len(self._reachable)))
         for number, (binding, flow) in enumerate(self._reachable):

@@ -23,7 +23,10 @@ def test_a_new_package_is_at_platinum(tmp_path: Path, what: str) -> None:
     assert level_of(rules) == "platinum"
 
 
-OWN = ["connection_inbound_reg", "connection_outbound_reg", "connection_trunk", "console", "transcoder_opus_g722"]
+OWN = [
+    *("connection_direct", "connection_inbound_reg", "connection_outbound_reg", "connection_trunk"),
+    *("console", "transcoder_opus_g722"),
+]
 
 
 @pytest.mark.parametrize("name", OWN)

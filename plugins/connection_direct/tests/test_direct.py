@@ -1,0 +1,116 @@
+"""Numbers and names become users; what can never be reached is said."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+
+from siperb_connection_direct import Direct, DirectPlugin, DirectSettings
+from siperb_core import CallAttempt, ConnectionConfigError, Device, Entry, OutboundCall, Refusal, RingUsers, Secret
+from siperb_core.sip import Message
+from siperb_core.testing import FakeEntry, settings_of
+
+REQUEST = Message.request("INVITE", "sip:x@gw.example", [])
+NUMBERS = {"1000": ["alice", "bob", "alice"], "1001": "alice", "1002": "bob", "1003": "carol"}
+
+
+def device(name: str, user: str) -> Device:
+    return Device(name, user, Secret("secret"))
+
+
+async def loaded(nursery: trio.Nursery, kind: Direct, ctx: FakeEntry, **settings: Any) -> Any:
+    async def serve(*, task_status: Any) -> None:
+        await kind.serve(ctx, settings_of(kind, settings), task_status=task_status)
+
+    return await nursery.start(serve)
+
+
+def call(number: str, user: str = "alice") -> OutboundCall:
+    return OutboundCall(number, "INVITE", user, f"{user}-web", REQUEST)
+
+
+@pytest.mark.parametrize(
+    ("number", "users"),
+    [
+        ("1002", ("bob",)),
+        ("bob", ("bob",)),
+        ("1001", ("alice",)),  # herself: on her other devices
+        ("1000", ("bob",)),  # a group, without her who calls
+        ("1003", None),  # carol is no user of the connection
+        ("carol", None),
+        ("1009", ("1009",)),  # a name, as far as is known here
+        ("a b", None),
+        ("", None),
+    ],
+)
+async def test_numbers_and_names_are_users(nursery: trio.Nursery, number: str, users: tuple[str, ...] | None) -> None:
+    entry = Entry("house", "direct", users=("alice", "bob", "1009"))
+    live = await loaded(nursery, Direct(), FakeEntry(entry), numbers=NUMBERS)
+    wanted = Refusal(404, "No Such User") if users is None else RingUsers(users, caller="1001")
+    assert live.outbound_leg(call(number)) == wanted
+    nursery.cancel_scope.cancel()
+
+
+async def test_without_names_numbers_alone_are_taken_and_callers_without_one_are_named(nursery: trio.Nursery) -> None:
+    live = await loaded(nursery, Direct(), FakeEntry(Entry("house", "direct")), numbers=NUMBERS, names=False)
+    assert live.outbound_leg(call("bob")) == Refusal(404, "No Such User")
+    assert live.outbound_leg(call("1002", "dave")) == RingUsers(("bob",), caller="dave")
+    nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("media", ["relay", "transcode"])
+async def test_media_are_not_bridged_and_who_wants_that_is_told(media: Any) -> None:
+    ctx = FakeEntry(Entry("house", "direct", media=media))
+    kind = Direct()
+    with pytest.raises(ConnectionConfigError, match="leave it out"):
+        await kind.probe(ctx, DirectSettings())
+    with pytest.raises(ConnectionConfigError, match="leave it out"):
+        await kind.serve(ctx, DirectSettings(), task_status=trio.TASK_STATUS_IGNORED)
+    assert not kind.live
+
+
+@pytest.mark.parametrize(
+    ("entry", "issues"),
+    [
+        (Entry("house", "direct"), {}),
+        (Entry("house", "direct", users=("alice", "bob")), {"numbers_closed": "1003"}),
+        (Entry("house", "direct", dial_pattern="^100[012]$"), {"numbers_missed": "1003"}),
+        (Entry("house", "direct", dial_pattern="^0100", strip=1), {}),  # what is dialled is another number
+    ],
+)
+async def test_numbers_that_lead_nowhere_are_issues(
+    nursery: trio.Nursery, entry: Entry, issues: dict[str, str]
+) -> None:
+    ctx = FakeEntry(entry)
+    await loaded(nursery, Direct(), ctx, numbers=NUMBERS)
+    assert {name: text.partition(":")[0] for name, (text, _) in ctx.issues.items()} == issues
+    nursery.cancel_scope.cancel()
+
+
+async def test_hooks_speak_of_our_own_calls_alone(nursery: trio.Nursery) -> None:
+    plugin = DirectPlugin()
+    (kind,) = plugin.siperb_connection_types()
+    web, desk = device("alice-web", "alice"), device("alice-desk", "alice")
+
+    def ring(connection: str, *devices: Device) -> Any:
+        return plugin.siperb_ring(
+            CallAttempt("c", "inbound", "INVITE", "1001", "sip:x@y", REQUEST, connection, "alice", "alice-web"), devices
+        )
+
+    assert ring("house", web, desk) is None, "it is not loaded"
+    assert plugin.siperb_diagnostics("house") is None
+    assert isinstance(kind, Direct)
+    await loaded(nursery, kind, FakeEntry(Entry("house", "direct")), numbers=NUMBERS)
+    assert ring("house", web, desk) == [desk]
+    assert ring("house", web) == Refusal(480, "No Other Device")
+    assert ring("house") == Refusal(404, "No Such User")
+    assert ring("office", web, desk) is None
+    assert plugin.siperb_diagnostics("house") == {
+        "numbers": {"1000": ["alice", "bob"], "1001": ["alice"], "1002": ["bob"], "1003": ["carol"]},
+        "names": True,
+        "calls": {},
+    }
+    assert plugin.siperb_diagnostics("office") is None
+    nursery.cancel_scope.cancel()
