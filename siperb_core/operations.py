@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import partial
 from importlib.metadata import version
@@ -15,6 +16,7 @@ import trio
 from siperb_core.control import INVALID_PARAMS, ControlError, ControlServer, Handler
 from siperb_core.entries.diagnostics import describe, redacted, secrets_of
 from siperb_core.hookspecs import hookimpl
+from siperb_core.media.counters import Counters, CountsMedia
 from siperb_core.provisioning import Provisioning
 from siperb_core.service_view import ServiceView
 
@@ -39,6 +41,7 @@ class Operations:
             "show.devices": self._devices,
             "show.plugins": self._plugins,
             "show.issues": self._issues,
+            "show.metrics": self._metrics,
             "reload": self._reload,
             "diagnostics": self._diagnostics,
             "connection.reload": self._reload_connection,
@@ -114,6 +117,28 @@ class Operations:
     async def _issues(self, params: Mapping[str, Any]) -> list[dict[str, Any]]:
         return [issue.as_json() for issue in self._gateway.entries.issues.all()]
 
+    async def _metrics(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """The media's figures by the names of the metrics, without their prefix: totals that only grow, and sessions
+        by mode.
+        """
+        gateway = self._gateway
+        calls = gateway.calls.as_json(ended=False)
+        modes = Counter(str((call["media"] or {}).get("mode") or "") for call in calls)
+        done = gateway.media.counters() if isinstance(gateway.media, CountsMedia) else Counters()
+        return {
+            "media_sessions": {mode: modes[mode] for mode in ("passthrough", "relay", "transcode")},
+            "media_packets_total": {
+                "client": {"in": done.client_in, "out": done.client_out},
+                "peer": {"in": done.peer_in, "out": done.peer_out},
+            },
+            "media_sessions_total": done.sessions,
+            "media_lost_total": done.lost,
+            "media_concealed_total": done.concealed,
+            "media_one_way_total": done.one_way,
+            "transcode_seconds_total": round(done.transcode_seconds, 6),
+            "media_cpu_seconds_total": round(done.cpu_seconds, 3),
+        }
+
     async def _diagnostics(self, params: Mapping[str, Any]) -> dict[str, Any]:
         gateway = self._gateway
         name = _text(params, "name")
@@ -121,7 +146,7 @@ class Operations:
         if entry is None:
             raise ControlError(f"there is no connection {name}: see `siperb show connections`", INVALID_PARAMS)
         # Who knows the user part of our Contact can call in by it: it is a secret, too.
-        secrets = (*secrets_of([entry, *gateway.config.devices]), gateway.entry_token(name))
+        secrets = (*secrets_of([entry, gateway.config.media, *gateway.config.devices]), gateway.entry_token(name))
         issues = [issue.as_json() for issue in gateway.entries.issues.all() if issue.connection in (name, "")]
         return {
             "connection": name,

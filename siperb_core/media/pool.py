@@ -19,10 +19,12 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
+import attrs
 import structlog
 import trio
 
 from siperb_core.media.certificate import make_certificate
+from siperb_core.media.counters import Counters
 from siperb_core.media.messages import MAX_MESSAGE, MediaEvent, Settings, check_plan, converter, decode, encode
 from siperb_core.media.ports import PortRange, parse_range
 from siperb_core.rtp.events import Digit
@@ -143,6 +145,7 @@ class _Worker:
     def __init__(self, settings: Settings) -> None:
         self.sessions: dict[int, MediaSession] = {}
         self.ready = trio.Event()
+        self.counters = Counters()
         self.alive = True
         self.started_at = trio.current_time()
         self._backlog: deque[tuple[bytes, tuple[socket.socket, ...]]] = deque()
@@ -272,6 +275,7 @@ class MediaPool:
         self.ports = PortRange(parse_range(ports), bind_address)
         self.bind_address = bind_address
         self.restarts = 0
+        self._past = Counters()  # of workers that have died
         self._count = _worker_count(workers)
         certificate = make_certificate()
         self.fingerprint: tuple[str, str] = certificate.fingerprint
@@ -313,6 +317,13 @@ class MediaPool:
         """Wait until every worker listens. Sessions may be opened before: what is said to a worker waits for it."""
         for worker in list(self._workers):
             await worker.ready.wait()
+
+    def counters(self) -> Counters:
+        """What all workers have done, those that have died, too; about a second old."""
+        total = attrs.evolve(self._past)
+        for worker in self._workers:
+            total.add(worker.counters)
+        return total
 
     @property
     def sessions(self) -> list[MediaSession]:
@@ -367,6 +378,7 @@ class MediaPool:
         lived = trio.current_time() - worker.started_at
         worker.end()
         self._workers.remove(worker)
+        self._past.add(worker.counters)
         self.restarts += 1
         sessions = list(worker.sessions.values())
         worker.sessions.clear()
@@ -410,6 +422,8 @@ class MediaPool:
             if (session := worker.sessions.pop(message["session"], None)) is not None:
                 session.stats = message["stats"]
                 session._closed()
+        elif kind == "counters":
+            worker.counters = Counters(**message["counters"])
         elif kind == "ready":
             for reason in message["set_aside"]:
                 _log.warning("media.plugin_set_aside", reason=reason)

@@ -19,6 +19,7 @@ from aiortc.rtcdtlstransport import RTCCertificate
 
 from siperb_core.media.client_leg import ClientConnection
 from siperb_core.media.contract import ExpectsLoss, Levels
+from siperb_core.media.counters import Counters
 from siperb_core.media.digits import DigitPlayer, ToneEar, ToneVoice
 from siperb_core.media.direction import Direction
 from siperb_core.media.messages import MediaEvent
@@ -47,6 +48,7 @@ class SessionSettings:
     transcoders: Pairs
     rtp_timeout: float
     one_way_after: float
+    counters: Counters = attrs.field(factory=Counters)
 
 
 @attrs.define
@@ -279,7 +281,7 @@ class WorkerSession:
     def _from_client(self, connection: ClientConnection, data: bytes, now: float) -> None:
         if not self._client_to_peer or connection is not self._active:
             return
-        for packet in self.to_peer.forward(data, now):
+        for packet in self._forward(self.to_peer, data, now):
             self.peer.send(packet)
         watch = self._watches["client"]
         watch.last, watch.heard = now, True
@@ -293,8 +295,16 @@ class WorkerSession:
         if not active.connected:
             self.to_client.interrupt()
             return
-        for packet in self.to_client.forward(data, now):
+        for packet in self._forward(self.to_client, data, now):
             active.send(packet)
+
+    def _forward(self, direction: Direction, data: bytes, now: float) -> list[bytes]:
+        if direction.transcoder is None:
+            return direction.forward(data, now)
+        began = time.perf_counter()
+        packets = direction.forward(data, now)
+        self._settings.counters.transcode_seconds += time.perf_counter() - began
+        return packets
 
     def _rtcp_from_client(self, connection: ClientConnection, data: bytes, now: float) -> None:
         if connection is self._active and self._client_reports.received(data, now):
@@ -364,6 +374,7 @@ class WorkerSession:
                 and now - since > self._settings.one_way_after
             ):
                 watch.one_way = True
+                self._settings.counters.one_way += 1
                 self._emit(
                     self.id,
                     MediaEvent(

@@ -55,6 +55,7 @@ class Worker:
         self._wake = trio.Event()
         self._flush = trio.Event()
         self._complained: set[str] = set()
+        self._counted = True  # there is something new to tell of the counters
         self._tell({"event": "ready", "set_aside": set_aside})
 
     # --- the line to the main process
@@ -114,6 +115,7 @@ class Worker:
         session = self._sessions.get(session_id)
         if kind == "open":
             rtp, rtcp = sockets
+            self._shared.counters.sessions += 1
             self._sessions[session_id] = WorkerSession(
                 session_id, rtp, rtcp, settings=self._shared, emit=self._emit, serve=self._serve, forget=self._forget
             )
@@ -139,7 +141,10 @@ class Worker:
         except Exception as error:
             self.complain("closing a session", error)
         finally:
-            self._tell({"event": "closed", "session": session.id, "stats": session.stats()})
+            stats = session.stats()
+            self._shared.counters.add_session(stats)
+            self._tell({"event": "closed", "session": session.id, "stats": stats})
+            self._counted = True
 
     # --- packets
 
@@ -191,10 +196,16 @@ class Worker:
     def _tell_figures(self) -> None:
         if len(self._backlog) > BACKLOG:
             return
-        flowing = [s for s in self._sessions.values() if s.flowing]
+        flowing = [(s.id, s.stats()) for s in self._sessions.values() if s.flowing]
+        if flowing or self._counted:
+            self._counted = bool(flowing)
+            counters = attrs.evolve(self._shared.counters, cpu_seconds=time.process_time())
+            for _, stats in flowing:
+                counters.add_session(stats)
+            self._tell({"event": "counters", "counters": attrs.asdict(counters)})
         for start in range(0, len(flowing), SESSIONS_PER_MESSAGE):
             part = flowing[start : start + SESSIONS_PER_MESSAGE]
-            self._tell({"event": "stats", "sessions": [[s.id, s.stats()] for s in part]})
+            self._tell({"event": "stats", "sessions": part})
 
 
 def receive(control: socket.socket) -> tuple[bytes, list[int]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -128,6 +130,41 @@ async def test_the_figures_of_a_call_are_those_at_its_end(tmp_path: Path) -> Non
         assert (client["codec"], peer["codec"], row["media"]["ice"]) == ("opus", "G722", "connected")
         assert client["mos"] > 4
         assert 'media = "auto": bridged over UDP; opus-first' in row["media"]["why"]
+
+
+async def test_the_metrics_tell_what_the_workers_have_done_also_those_that_died(tmp_path: Path) -> None:
+    async with office(tmp_path) as world:
+
+        async def metrics(done: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+            while True:
+                found: dict[str, Any] = await world.gateway.operations.call("show.metrics")
+                if done(found):
+                    return found
+                await trio.sleep(0.05)
+
+        assert (await metrics(lambda _: True))["media_packets_total"] == {
+            "client": {"in": 0, "out": 0},
+            "peer": {"in": 0, "out": 0},
+        }
+        call = await world.connected()
+        await call.listen(1.0)
+        running = await metrics(lambda found: bool(found["media_packets_total"]["client"]["in"] >= 50))
+        assert running["media_sessions"] == {"passthrough": 0, "relay": 0, "transcode": 1}
+        assert 0 < running["transcode_seconds_total"] < running["media_cpu_seconds_total"]
+        row = await world.record(lambda row: row["state"] == "answered")
+        assert row["media"]["mode"] == "transcode"
+        before = await metrics(lambda found: bool(found["media_packets_total"]["peer"]["in"] >= 50))
+        os.kill(world.gateway.media.worker_pids[0], signal.SIGKILL)
+        await call.ended.wait()
+        await metrics(lambda found: bool(world.gateway.media.worker_pids))
+        call = await world.phone.call("601")
+        await call.answered()
+        await call.listen(0.5)
+        await call.hangup()
+        after = await metrics(lambda found: bool(found["media_sessions_total"] == 2))
+        assert after["media_packets_total"]["client"]["in"] > before["media_packets_total"]["client"]["in"]
+        assert after["transcode_seconds_total"] > before["transcode_seconds_total"]
+        assert after["media_sessions"]["transcode"] == 0
 
 
 async def test_relay_passes_the_codec_both_have_and_says_so(tmp_path: Path) -> None:
