@@ -132,8 +132,9 @@ async def main(seconds: int, counts: list[int], rounds: int) -> None:
                 for figures in (figures for of in taken.values() for figures in of):
                     for key in ("p50", "p99"):
                         figures[f"{key}_ms"] = figures[key] * 1000
-                report(f"{bench}_latency_p50_ms", "ms", "p50_ms", taken, reasons, calls=count)
-                report(f"{bench}_latency_p99_ms", "ms", "p99_ms", taken, reasons, calls=count)
+                for part in ("p50", "p99"):
+                    name = f"media.added_latency_{part}_ms"
+                    report(name, "ms", f"{part}_ms", taken, reasons, calls=count, codec=codec)
                 bare_rounds = {name: of for name, of in taken.items() if name != "floor"}
                 less = reasons | {"floor": "has no ICE and no DTLS"}
                 report("media.setup_ms", "ms CPU per call", "setup", bare_rounds, less, calls=count, codec=codec)
