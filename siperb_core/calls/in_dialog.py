@@ -90,6 +90,9 @@ class DialogRequest(CallSender):
             return
         request = self.request
         success = 200 <= response.status < 300
+        if success and request.method == "INVITE" and self._left_behind:
+            self._acknowledge_after_end()
+            return
         if success and request.method == "INVITE" and not self._passed and (self.server.final or self._asker_lost):
             self._acknowledge()  # nobody else will
             self._reject_offer()
@@ -188,6 +191,21 @@ class DialogRequest(CallSender):
             self._acknowledge()
         if self.dialog.confirmed:
             self.call.end(f"{self.request.method} failed: {cause}", status)
+
+    @property
+    def _left_behind(self) -> bool:
+        """Whether the dialog has ended while this was under way: BYE and the answer to a re-INVITE have crossed."""
+        return self.call.dialogs.get(self.dialog.callee_tag) is not self.dialog
+
+    def _acknowledge_after_end(self) -> None:
+        """A 2xx to a re-INVITE, first or repeated, in a dialog that a BYE has ended: the call is forgotten with it, and
+        an ACK of who asked would find nobody. Who asked and has no answer yet gets 487 (RFC 3261 section 15.1.2).
+        """
+        number = self.leg.number_of(self.asked) or self.leg.invite_cseq
+        body = self.leg.ack_body if self.leg.acked == number else b""
+        self._signalling.acknowledge(own_ack(self.dialog, other(self.side), number, body), self.flow)
+        if not self.server.final:
+            self._respond(response_to(self.request, 487))
 
     def _acknowledge(self) -> None:
         side = other(self.side)
