@@ -127,7 +127,7 @@ async def test_bye_while_the_own_reinvite_is_open(world: World, phone: EndPoint,
 
 
 async def test_bye_crosses_the_200_to_the_own_reinvite(world: World, phone: EndPoint, pbx: EndPoint) -> None:
-    """The call is forgotten with the BYE, and the phone's ACK finds nobody: the 200 that is repeated is acknowledged."""
+    """The call is forgotten with the BYE, and the ACK finds nobody: the 200 that is repeated is acknowledged."""
     established(world, phone, pbx)
     phone.request("INVITE")
     reinvite = pbx.flow.next_of("INVITE")
