@@ -27,6 +27,7 @@ from siperb_core.sip import Flow, Message, ParseError, response_to
 from siperb_core.sip.digest import DigestServer, by_strength
 from siperb_core.sip.transaction import ServerTransaction
 from siperb_core.softphones import WEBSOCKET, Softphones
+from siperb_core.sources import Sources
 from siperb_core.store import Store
 from siperb_core.transport.contract import vouch
 
@@ -51,6 +52,7 @@ class AdmissionHost(Protocol):
     signalling: Signalling
     store: Store
     guard: Guard
+    sources: Sources
     draining: bool
 
     @property
@@ -139,10 +141,7 @@ class Admission:
                 self._from_pbx(transaction, request)
         elif request.to_tag:
             if not websocket:
-                if transaction.flow.reliable and self._calls.find(request) is not None:
-                    vouch(transaction.flow)  # tags and token of a call are known to its parties alone
-                if not self._calls.on_request(transaction, request, device=""):
-                    self._refuse_lost(transaction, request)
+                self._in_dialog(transaction, request)
                 return
             device = self._softphones.authenticated(transaction, request)
             if device is not None and not self._calls.on_request(transaction, request, device=device.name):
@@ -279,6 +278,33 @@ class Admission:
             host.signalling.refuse(transaction, 403)
         else:
             host.signalling.drop(transaction)
+
+    def _in_dialog(self, transaction: ServerTransaction, request: Message) -> None:
+        """A PBX's request inside a dialog. Token and tags are known to the call's parties, and to whoever has seen
+        their messages: so it has to come from its PBX, too, or to be proved.
+        """
+        host = self._host
+        flow = transaction.flow
+        asker = self._calls.asker(request)
+        if asker is not None and not asker[0].device and not host.sources.comes_from(flow, *asker):
+            source = Source(*flow.remote, flow.transport, flow)
+            found = self._claimant(request, source)
+            if found is None or found[0].entry.name != asker[1]:
+                host.guard.stranger(source.host, request.method)
+                if host.answers_strangers or self.knows(flow):
+                    host.signalling.refuse(transaction, 403)
+                else:
+                    host.signalling.drop(transaction)
+                return
+            connection, claim = found
+            if claim.authenticate is not None and not self._proven(
+                transaction, request, claim.authenticate, connection.entry.algorithms
+            ):
+                return
+        if not self._calls.on_request(transaction, request, device=""):
+            self._refuse_lost(transaction, request)
+        elif flow.reliable:
+            vouch(flow)
 
     def _refuse_lost(self, transaction: ServerTransaction, request: Message) -> None:
         """A request that belongs to no dialog: a PBX is told so, and strangers where they are told anything."""

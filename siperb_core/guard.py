@@ -14,7 +14,6 @@ from typing import Protocol
 import structlog
 
 from siperb_core.entries import networks
-from siperb_core.entries.contract import KnowsItsPeer
 from siperb_core.entries.live import ConnectionFault, LoadedConnection
 from siperb_core.lockout import Lockout, OncePerMinute
 from siperb_core.signalling import Signalling
@@ -116,7 +115,7 @@ def names_at(host: str, connections: Iterable[LoadedConnection]) -> frozenset[st
     """The names by which connections log in whose PBX is known to be at this address; None where it is none's."""
     names: frozenset[str] | None = None
     for loaded in connections:
-        if not (networks.allowed(loaded.entry.allow_from, host) or _is_at(host, loaded)):
+        if not (networks.allowed(loaded.entry.allow_from, host) or loaded.is_at(host)):
             continue
         try:
             credentials = loaded.credentials
@@ -124,17 +123,6 @@ def names_at(host: str, connections: Iterable[LoadedConnection]) -> frozenset[st
             credentials = None
         names = (names or frozenset()) | ({credentials.username} if credentials else frozenset())
     return names
-
-
-def _is_at(host: str, loaded: LoadedConnection) -> bool:
-    if not isinstance(loaded.connection, KnowsItsPeer):
-        return False
-    try:
-        return loaded.connection.is_at(host) is True
-    except Exception:
-        log.exception("plugin.failed", connection=loaded.entry.name, asked="is_at")
-        loaded.fault("is_at raised")
-        return False
 
 
 def name_shown(request: Message) -> str:

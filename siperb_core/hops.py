@@ -118,6 +118,14 @@ class Hops:
                     return other
         return flow
 
+    def leads_to(self, leg: Leg, host: str) -> bool:
+        """Whether the dialog's next hop is at this address: its far end has said that it is there."""
+        hop = next_hop(leg)
+        if hop is None:
+            return False
+        found = self._destinations(hop, leg.flow.transport if leg.flow is not None else "udp")
+        return any(_same(address, host) for address, _, _ in found)
+
     def _tls(self, leg: Leg, hop: NextHop) -> TlsOptions:
         """As the leg's own connection is verified, for the name of the next hop (RFC 5922 section 4)."""
         _, ca, verify = self._host.targets.tls_of(leg) or ("", "", True)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Protocol
 
 from siperb_core.entries import networks
+from siperb_core.entries.lifecycle import Entries
 from siperb_core.entries.model import GatewayConfig
+from siperb_core.hops import Hops
 from siperb_core.sip import Flow
 from siperb_core.sip.dialog import Leg
 from siperb_core.sip.gruu import same_instance
 from siperb_core.softphones import WEBSOCKET, Softphones
 from siperb_core.targets import Targets
+from siperb_core.transport.address import literal
 
 
 class SourcesHost(Protocol):
@@ -19,6 +22,8 @@ class SourcesHost(Protocol):
     config: GatewayConfig
     softphones: Softphones
     targets: Targets
+    hops: Hops
+    entries: Entries
 
 
 class Sources:
@@ -63,8 +68,9 @@ class Sources:
         """Whether what comes on a flow may come from this leg's far end.
 
         A softphone's comes on the leg's own flow, or on one its device has registered on. A PBX's comes from where the
-        leg leads, from an address that requests of ours are sent to, or from one the connection's `allow_from` has: its
-        nodes take turns.
+        leg leads or says it is to be reached (Record-Route, Contact), or from wherever else the connection's PBX is, as
+        its nodes take turns: an address in `allow_from`, one that the server's name stands for, one it has registered
+        from.
         """
         if flow == leg.flow:
             return True
@@ -76,7 +82,15 @@ class Sources:
             return False
         host = flow.remote[0]
         known = leg.flow.remote[0] if leg.flow is not None else leg.address[1] if leg.address else ""
-        if host == known or self._host.targets.is_peer(flow):
+        return host == known or self._is_pbx(host, connection) or self._host.hops.leads_to(leg, host)
+
+    def _is_pbx(self, host: str, connection: str) -> bool:
+        loaded = self._host.entries.get(connection)
+        # A call outlives its connection for as long as that takes to be loaded again.
+        entry = self._host.config.connection(connection) if loaded is None else loaded.entry
+        if entry is None:
+            return False
+        if networks.allowed(entry.allow_from, host) or (loaded is not None and loaded.is_at(host)):
             return True
-        entry = self._host.config.connection(connection)
-        return entry is not None and bool(entry.allow_from) and networks.allowed(entry.allow_from, host)
+        server = getattr(getattr(entry.settings, "target", None), "host", "")
+        return literal(host).compressed in self._host.targets.led_to(server)

@@ -22,6 +22,7 @@ from siperb_core.entries.decisions import CallAttempt
 from siperb_core.entries.live import LoadedConnection
 from siperb_core.entries.model import Entry
 from siperb_core.sip import Flow, Message, ParseError, parse_uri
+from siperb_core.sip.dialog import Leg
 from siperb_core.sip.registrar import Binding
 from siperb_core.sip.transaction import ServerTransaction
 
@@ -179,6 +180,14 @@ class Calls:
     def find(self, request: Message) -> Call | None:
         """The call whose Contact this request was sent to."""
         return self._calls.get(parse_uri(request.uri).user or "")
+
+    def asker(self, request: Message) -> tuple[Leg, str] | None:
+        """In whose name a request with a tag in To is sent: the leg, and the connection of its call; None where it
+        belongs to no dialog that is there already.
+        """
+        call = self.find(request)
+        found = None if call is None else call.find_dialog(request)
+        return None if call is None or found is None else (found[0].leg(found[1]), call.record.connection)
 
     def on_request(self, transaction: ServerTransaction, request: Message, *, device: str) -> bool:
         """A request with a tag in To: inside a dialog, or False: then a 481 is owed, if anything.

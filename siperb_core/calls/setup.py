@@ -419,6 +419,9 @@ class CallSetup(Call):
         branches = list(self._branches.values())
         if self.direction == "inbound":
             branches = [branch for branch in branches if branch.flow == flow]
+        else:
+            comes_from, connection = self.host.sources.comes_from, self.record.connection
+            branches = [branch for branch in branches if comes_from(flow, branch.leg, connection)]
         if not branches:
             return None
         dialog = self._new_dialog(branches[-1], request.from_tag)

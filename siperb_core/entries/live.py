@@ -17,6 +17,7 @@ from siperb_core.entries.contract import (
     Connection,
     ConnectionType,
     Credentials,
+    KnowsItsPeer,
     OutboundCall,
     OutboundLeg,
     Refusal,
@@ -104,6 +105,17 @@ class LoadedConnection:
         if found is not None and not _are_credentials(found):
             raise self._faulty(f"credentials is {_kind(found)}")
         return found  # type: ignore[return-value]
+
+    def is_at(self, host: str) -> bool:
+        """As `KnowsItsPeer.is_at`; False where the connection has none of it, or raises."""
+        if not isinstance(self.connection, KnowsItsPeer):
+            return False
+        try:
+            return self.connection.is_at(host) is True
+        except Exception:
+            log.exception("plugin.failed", connection=self.entry.name, asked="is_at")
+            self.fault("is_at raised")
+            return False
 
     def _asked(self, what: str, ask: Callable[[], object]) -> object:
         try:
