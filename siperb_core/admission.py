@@ -13,6 +13,7 @@ from typing import Protocol
 import structlog
 
 from siperb_core.calls import Calls
+from siperb_core.calls.destinations import Instance
 from siperb_core.calls.record import dialled_number
 from siperb_core.entries import networks
 from siperb_core.entries.contract import Authenticates, Claim, Credentials, Refusal, Source
@@ -25,6 +26,7 @@ from siperb_core.routing import Explanation, rung_users
 from siperb_core.signalling import Signalling
 from siperb_core.sip import Flow, Message, ParseError, response_to
 from siperb_core.sip.digest import DigestServer, by_strength
+from siperb_core.sip.registrar import Binding
 from siperb_core.sip.transaction import ServerTransaction
 from siperb_core.softphones import WEBSOCKET, Softphones
 from siperb_core.sources import Sources
@@ -157,7 +159,8 @@ class Admission:
         """A softphone's request: through a connection, by its number.
 
         Another softphone's GRUU is no way around the PBX, which decides who may call whom: it may be called as part of
-        a transfer alone, where a live call of the one or the other has named it.
+        a transfer, where a live call of the one or the other has named it, and by who could call its user by name
+        without a PBX.
         """
         host = self._host
         device = self._softphones.authenticated(transaction, request)
@@ -165,13 +168,7 @@ class Admission:
             return
         named = self._softphones.instance_named(request.uri)
         if named is not None:
-            called, bindings = named
-            if called is None or not self._calls.is_transfer(request, device.name, called.name):
-                host.signalling.refuse(transaction, 404)
-                return
-            self._calls.inbound(
-                transaction, None, lambda: bindings, called.user, device=device.name, rings=(called.name,)
-            )
+            self._to_instance(transaction, request, device, named[0])
             return
         number = dialled_number(request)
         if not number:
@@ -182,14 +179,7 @@ class Admission:
             log.info("route.none", number=number, user=device.user, call_id=request.call_id)
             host.signalling.refuse(transaction, 404, "No Connection Takes This Number")
             return
-        loaded = {connection.entry.name: connection for connection in host.loaded()}
-        candidates = []
-        for name in explanation.order:
-            connection = loaded.get(name)
-            if connection is not None:
-                candidates.append(connection)
-            elif name == explanation.taken:
-                log.warning("route.not_loaded", connection=name, state=host.state_of(name), call_id=request.call_id)
+        candidates = self._candidates(explanation, request)
         if not candidates and explanation.emergency:
             host.emergency_failed(number, device.user)
             host.signalling.refuse(transaction, 503, "No Connection Is Up For Emergency Calls")
@@ -200,6 +190,40 @@ class Admission:
         self._calls.outbound(
             transaction, candidates, user=device.user, device=device.name, emergency=explanation.emergency
         )
+
+    def _candidates(self, explanation: Explanation, request: Message) -> list[LoadedConnection]:
+        """The connections that may take a request, in order, as far as they are loaded."""
+        host = self._host
+        loaded = {connection.entry.name: connection for connection in host.loaded()}
+        found = []
+        for name in explanation.order:
+            connection = loaded.get(name)
+            if connection is not None:
+                found.append(connection)
+            elif name == explanation.taken:
+                log.warning("route.not_loaded", connection=name, state=host.state_of(name), call_id=request.call_id)
+        return found
+
+    def _to_instance(
+        self, transaction: ServerTransaction, request: Message, device: Device, called: Device | None
+    ) -> None:
+        """A softphone's request for the one instance that a GRUU names."""
+        host = self._host
+
+        def reach() -> Sequence[Binding]:
+            named = self._softphones.instance_named(request.uri)
+            return () if named is None else named[1]
+
+        if called is not None and self._calls.is_transfer(request, device.name, called.name):
+            self._calls.inbound(transaction, None, reach, called.user, device=device.name, rings=(called.name,))
+            return
+        explanation = None if called is None else host.route(called.user, device.user, request.method)
+        candidates = [] if explanation is None or explanation.emergency else self._candidates(explanation, request)
+        if called is None or not candidates:
+            host.signalling.refuse(transaction, 404)
+            return
+        instance = Instance(called.user, reach)
+        self._calls.outbound(transaction, candidates, user=device.user, device=device.name, instance=instance)
 
     def _from_pbx(self, transaction: ServerTransaction, request: Message) -> None:
         host = self._host

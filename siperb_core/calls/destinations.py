@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import attrs
@@ -34,15 +34,33 @@ _LONGEST_ASIDE = 300.0
 _INSIDE = "between softphones, which send media to each other"
 
 
+@attrs.frozen
+class Instance:
+    """What a GRUU names: one softphone of a user; `reach` says where it can be reached when it is asked."""
+
+    user: str
+    reach: Callable[[], Sequence[Binding]]
+
+
 class ThroughConnections:
     """A softphone's request: the first connection takes it; the others are for failover, where the entry wants that.
 
     A connection may lead to several destinations (RFC 3263 section 4.3): the next is tried, in a transaction of its
     own, where one stays silent, cannot be reached, or answers 503.
+
+    For an `instance` the connections are asked as if its user had been called, and have to ring softphones.
     """
 
-    def __init__(self, call: CallSetup, candidates: Sequence[LoadedConnection], *, emergency: bool = False) -> None:
+    def __init__(
+        self,
+        call: CallSetup,
+        candidates: Sequence[LoadedConnection],
+        *,
+        emergency: bool = False,
+        instance: Instance | None = None,
+    ) -> None:
         self._call = call
+        self._instance = instance
         self._candidates = deque(candidates)
         self._emergency = emergency
         self._current: Entry | None = None
@@ -75,6 +93,8 @@ class ThroughConnections:
     def _go(self, way: WayOut, loaded: LoadedConnection) -> Refusal | None:
         """Start the call on its way; None once that is done, a refusal where it cannot be."""
         call = self._call
+        if self._instance is not None and not isinstance(way, RingUsers):
+            return Refusal(404, "Not Found")  # a PBX decides who may call this user, or nobody may
         match way:
             case OutboundLeg():
                 call.host.flows_to(way.target, partial(self._found, way))
@@ -105,6 +125,8 @@ class ThroughConnections:
         )  # fmt: skip
         if isinstance(bindings, Refusal):
             return bindings
+        if self._instance is not None:
+            bindings = [binding for binding in self._instance.reach() if binding in bindings]
         if not bindings:
             return Refusal(480, "Temporarily Unavailable")
         self._candidates.clear()  # the answer of a person is the last word
@@ -197,7 +219,8 @@ class ThroughConnections:
 
     def _way_out(self, loaded: LoadedConnection) -> WayOut:
         call = self._call
-        number = loaded.entry.route.dials(call.record.number)
+        dialled = call.record.number if self._instance is None else self._instance.user
+        number = loaded.entry.route.dials(dialled)
         asked = OutboundCall(number, call.method, call.record.user, call.record.device, call.request)
         try:
             return loaded.outbound_leg(asked)

@@ -11,7 +11,7 @@ import trio
 
 from siperb_core.calls.branch import Destinations
 from siperb_core.calls.call import Call
-from siperb_core.calls.destinations import ThroughConnections, ToSoftphones
+from siperb_core.calls.destinations import Instance, ThroughConnections, ToSoftphones
 from siperb_core.calls.host import CallHost
 from siperb_core.calls.record import CallRecord
 from siperb_core.calls.referral import replaced
@@ -56,14 +56,17 @@ class Calls:
         user: str,
         device: str,
         emergency: bool = False,
+        instance: Instance | None = None,
     ) -> None:
-        """A softphone's request, and the connections that may take it, in order; all of them in an `emergency`."""
+        """A softphone's request, and the connections that may take it, in order; all of them in an `emergency`.
+        `instance` is the one softphone that it is for, where it names one.
+        """
         if self._refused(transaction):
             return
         call = self._new(transaction, "outbound", user, device)
         call.record.connection = candidates[0].entry.name
         call.announce("started")
-        destinations = ThroughConnections(call, candidates, emergency=emergency)
+        destinations = ThroughConnections(call, candidates, emergency=emergency, instance=instance)
         if emergency:
             _start(call, lambda: destinations)
         else:

@@ -68,6 +68,9 @@ class Call(CallDialog):
         """All responses to our INVITE, in order."""
         self.bye: Message | None = None
         """The BYE that ended the call, if they sent one."""
+        self.takes_transfers = False
+        """Whether a REFER is accepted; `refer` is then for the test to follow."""
+        self.refer: Message | None = None
         self._media = media
         self._flow = flow
         self._credentials = credentials
@@ -314,6 +317,9 @@ class Call(CallDialog):
                 if digit:
                     self._media.digit_by_info(digit)
                 self.agent.respond(transaction, response_to(request, 200))
+            case "REFER" if self.takes_transfers:
+                self.agent.respond(transaction, self._response(request, 202, b""))
+                self.refer = request
             case "OPTIONS" | "MESSAGE" | "NOTIFY":
                 self.agent.respond(transaction, response_to(request, 200, headers=[("Allow", ALLOW)]))
             case _:

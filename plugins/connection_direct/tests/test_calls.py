@@ -298,6 +298,66 @@ async def test_a_message_goes_the_same_way(world: World) -> None:
     assert [message.body for message in bob.messages] == [b"hello"]
 
 
+async def test_a_blind_transfer_between_softphones(world: World) -> None:
+    alice, bob, carol = [await world.phone(name) for name in ("alice", "bob", "carol")]
+    call, back = await answered(alice, "1002", bob)
+    call.takes_transfers = True
+    response = await back.request("REFER", [("Refer-To", "<sip:carol@gw.example>")])
+    assert response.status == 202
+    assert call.refer is not None
+    target = (call.refer.get("Refer-To") or "").strip("<>")
+    assert target == "sip:carol@gw.example"
+    # As a phone does that was sent there: it calls, says how that went, and is hung up on.
+    third, there = await answered(alice, target, carol)
+    told = await call.request(
+        "NOTIFY",
+        [
+            ("Event", "refer"),
+            ("Subscription-State", "terminated;reason=noresource"),
+            ("Content-Type", "message/sipfrag"),
+        ],
+        b"SIP/2.0 200 OK\r\n",
+    )
+    assert told.status == 200
+    await back.hangup()
+    await call.ended.wait()
+    await talk(third, there)
+    await there.hangup()
+    await third.ended.wait()
+
+
+def gruu(phone: Softphone) -> str:
+    """The public GRUU of a softphone of the kit's."""
+    return f"sip:{phone.settings.device}@gw.example;gr={phone.settings.instance}"
+
+
+async def test_a_gruu_rings_its_instance_alone(world: World) -> None:
+    alice, bob, again = await world.phone("alice"), await world.phone("bob"), await world.phone("bob")
+    desk = await world.phone("desk")
+    call, back = await answered(alice, gruu(again), again)
+    await talk(call, back)
+    assert back.invite is not None
+    assert back.invite.from_.uri == "sip:1001@gw.example"
+    await back.hangup()
+    await call.ended.wait()
+    assert not bob.calls
+    assert not desk.calls
+    (row,) = await world.rows()
+    assert row["connection"] == "house"
+
+
+async def test_a_gruu_is_called_by_who_may_call_its_user(world: World) -> None:
+    alice, bob, dave = [await world.phone(name) for name in ("alice", "bob", "dave")]
+    assert (await refused(await dave.call(gruu(alice))))[0] == 404, "dave is no user of the connection"
+    assert (await refused(await alice.call(gruu(dave))))[0] == 404
+    uri = gruu(bob)
+    await bob.close()
+    await bob.disconnected.wait()
+    assert (await refused(await alice.call(uri)))[0] == 480
+    assert not alice.calls[0].was_answered
+    assert not dave.calls[-1].was_answered
+
+
 async def test_diagnostics_have_the_numbers_and_count_how_calls_end(world: World) -> None:
     alice, bob = await world.phone("alice"), await world.phone("bob")
     await refused(await alice.call("1003"))
