@@ -114,7 +114,8 @@ def siperb_commands() -> Sequence[Command]:
     """Give commands of the command line.
 
     Called by `siperb --help` and by a command line whose first word the core does not know; no gateway need be running.
-    Several plugins: all are there; a name that is taken already is left out, the core's before all others.
+    A plugin that the configuration file disables is not asked. Several plugins: all are there; a name that is taken
+    already is left out, the core's before all others.
     """
     raise NotImplementedError
 

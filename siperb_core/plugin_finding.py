@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterable
 from importlib.metadata import EntryPoint, version
 from importlib.util import find_spec
@@ -25,6 +26,18 @@ def mentions(point: EntryPoint, hooks: Iterable[str]) -> bool:
     except (ImportError, ValueError, OSError):
         return True
     return bool(point.attr) or "import *" in text or any(hook in text for hook in hooks)
+
+
+def disabled_by(config: Path) -> tuple[str, ...]:
+    """The plugins and packages a configuration file disables, whatever else is wrong with it; none where there is no
+    file, or one that cannot be read.
+    """
+    try:
+        table = tomllib.loads(config.read_text(encoding="utf-8")).get("plugins")
+    except (OSError, ValueError, RecursionError):
+        return ()
+    names = table.get("disable") if isinstance(table, dict) else None
+    return tuple(name for name in names if isinstance(name, str)) if isinstance(names, list) else ()
 
 
 def import_plugin(point: EntryPoint) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -83,22 +84,32 @@ def _is_known(name: str) -> bool:
         return False
 
 
-def add_commands() -> None:
-    """Add the commands of plugins; one whose name the core has already is left out.
-
-    Every installed plugin that has commands is asked: which are disabled is known to a configuration file alone.
+def add_commands(words: Sequence[str] = ()) -> None:
+    """Add the commands of plugins; one whose name the core has already is left out. A plugin is not asked where the
+    configuration file that the command line or the environment names disables it.
     """
+    from siperb_core.plugin_finding import disabled_by
     from siperb_core.plugins import load_plugins
 
-    for command in load_plugins(only=["siperb_commands"]).commands():
+    for command in load_plugins(disabled_by(_config_of(words)), only=["siperb_commands"]).commands():
         if not _is_known(command.name):
             app.command(command.function, name=command.name, **({"help": command.help} if command.help else {}))
+
+
+def _config_of(words: Sequence[str]) -> Path:
+    """The configuration file, before the command is known whose option it is."""
+    for index, word in enumerate(words):
+        if word == "--config" and index + 1 < len(words):
+            return Path(words[index + 1])
+        if word.startswith("--config="):
+            return Path(word.partition("=")[2])
+    return Path(os.environ.get("SIPERB_CONFIG") or "siperb.toml")
 
 
 def run(words: Sequence[str]) -> int:
     """Parse and run. Raises CommandError for a command line that cannot be understood."""
     if not words or words[0].startswith("-") or not _is_known(words[0]):
-        add_commands()
+        add_commands(words)
     try:
         result = app(list(words), exit_on_error=False, print_error=False, result_action="return_value")
     except UnknownCommandError as error:

@@ -15,6 +15,7 @@ from siperb_core.entries.contract import ConnectionType
 from siperb_core.entries.editing import EditError
 from siperb_core.entries.foreign import MAX_FOREIGN, ForeignError, Found, Reading, read_foreign
 from siperb_core.entries.source import load_text
+from siperb_core.plugin_finding import disabled_by
 from siperb_core.plugins import load_plugins
 
 
@@ -31,7 +32,7 @@ def import_(
     reading = _read(file)
     if write:
         return _write(reading, file, config)
-    types = load_plugins(only=("siperb_connection_types",)).connection_types
+    types = load_plugins(disabled_by(config), only=("siperb_connection_types",)).connection_types
     mistakes = {found.name: mistakes_of(found, types) for found in reading.connections}
     if json:
         print_json(

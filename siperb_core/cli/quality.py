@@ -9,7 +9,8 @@ import attrs
 from cyclopts import Parameter
 
 from siperb_core.cli.output import FINE, NOT_FINE, USAGE, CommandError, print_json, table
-from siperb_core.cli.setup import JsonOption
+from siperb_core.cli.setup import DEFAULT_CONFIG, ConfigOption, JsonOption
+from siperb_core.plugin_finding import disabled_by
 from siperb_core.plugins import GROUP, load_plugins
 from siperb_core.quality import check as check_package
 from siperb_core.quality import level_of, package_of
@@ -19,10 +20,11 @@ def check(
     name: Annotated[str, Parameter(help="The plugin's name, as siperb plugins lists it.")],
     *,
     quick: Annotated[bool, Parameter(name="--quick", negative=(), help="Run neither its tests nor mypy.")] = False,
+    config: ConfigOption = DEFAULT_CONFIG,
     json: JsonOption = False,
 ) -> int:
     """Hold a plugin against the quality scale, bronze to platinum."""
-    infos = {info.name: info for info in load_plugins().infos}
+    infos = {info.name: info for info in load_plugins(disabled_by(config)).infos}
     info = infos.get(name)
     if info is None:
         raise CommandError(f"there is no plugin {name}: siperb plugins lists them", USAGE)

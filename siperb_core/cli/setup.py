@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from siperb_core.cli.output import NOT_FINE, USAGE, CommandError
 from siperb_core.entries.model import GatewayConfig
 from siperb_core.entries.source import LoadResult, load
+from siperb_core.plugin_finding import disabled_by
 from siperb_core.plugins import Plugins, load_plugins
 
 ConfigOption = Annotated[Path, Parameter(name="--config", help="The configuration file.", env_var="SIPERB_CONFIG")]
@@ -22,8 +23,7 @@ DEFAULT_CONFIG = Path("siperb.toml")
 
 def load_all(path: Path, only: Iterable[str] | None = None) -> tuple[LoadResult, Plugins]:
     """The configuration, validated by the plugins it does not disable. `only`: the hooks the command needs."""
-    first = load(path)
-    plugins = load_plugins(first.config.plugins.disable if first.config else (), only=only)
+    plugins = load_plugins(disabled_by(path), only=only)
     return load(path, plugins.connection_types, plugins.transports), plugins
 
 
