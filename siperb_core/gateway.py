@@ -285,7 +285,10 @@ class Gateway:
             except ConnectionNotReady as error:
                 log.warning("target.unreachable", host=target.host, reason=str(error))
                 ways = Ways(())
-            then(ways)
+            try:
+                then(ways)
+            except Exception:  # ours, in one call: nobody else is left to catch it, and all calls would end
+                log.exception("call.not_dialled", host=target.host)
 
         self._nursery.start_soon(look_up)
 

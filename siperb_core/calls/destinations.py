@@ -236,15 +236,15 @@ class ThroughConnections:
             return
         self._outbound, self._ways = outbound, ways
         try:
-            dialled = self._dial_next()
+            if not self._dial_next():
+                call.failed_without_branch(503, "PBX Not Reachable")
+                if not self._next_connection(503):
+                    call.finish()
+        except ParseError as error:
+            call.abandon(error.status, error.reason)
         except Exception:  # ours, in one call; where DNS was asked first nobody is left to catch it
             log.exception("call.not_dialled", call_id=call.request.call_id)
             call.abandon(500, "Internal Error")
-            return
-        if not dialled:
-            call.failed_without_branch(503, "PBX Not Reachable")
-            if not self._next_connection(503):
-                call.finish()
 
     def _dial_next(self) -> bool:
         flow = self._flow = self._ways.next()

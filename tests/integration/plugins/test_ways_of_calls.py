@@ -215,3 +215,31 @@ async def test_a_caller_who_does_not_wait_for_the_gate_is_gone(world: World) -> 
     world.plugin.gate.set()
     await world.idle()
     assert not world.gateway.choices._answering.agents
+
+
+NOWHERE = """
+[[connection]]
+name = "nowhere"
+type = "outbound_trunk"
+weight = -1
+failover = true
+allow_from = ["192.0.2.1"]
+[connection.settings]
+server = "nothing.invalid"
+qualify = 0
+"""
+
+
+async def test_what_cannot_be_read_after_a_look_up_costs_that_call_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DNS was asked, so nobody is left to catch it: the next connection cannot ring anybody with two Refer-To."""
+    async with _world(tmp_path, monkeypatch, NOWHERE + HOUSE.replace("^[^*]", "^bob")) as world:
+        call = await world.alice.call("bob", headers=[("Refer-To", "<sip:a@gw.example>")] * 2)
+        assert await refused(call) == 400
+        await world.idle()
+        call = await world.alice.call("bob")
+        await (await world.bob.next_call()).accept()
+        await call.answered()
+        await call.hangup()
+        await world.idle()
