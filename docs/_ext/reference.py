@@ -188,6 +188,12 @@ def keys() -> str:
         pass
     else:
         tables.append(("[plugins.console]", ConsoleConfig))
+    try:
+        from siperb_events_webhook import WebhookConfig
+    except ImportError:
+        pass
+    else:
+        tables.append(("[plugins.events_webhook]", WebhookConfig))
     for title, cls in tables:
         parts.append(f"## `{title}`\n")
         parts.append("| key | type | default | |\n|---|---|---|---|")

@@ -1,0 +1,7 @@
+"""Call and registration events as signed HTTP POSTs to a receiver of the administrator's."""
+
+from siperb_events_webhook.config import WebhookConfig, WebhookConfigError
+from siperb_events_webhook.plugin import EventsWebhook
+from siperb_events_webhook.service import WebhookService
+
+__all__ = ["EventsWebhook", "WebhookConfig", "WebhookConfigError", "WebhookService"]

@@ -1,0 +1,52 @@
+"""The hooks: events go into the outbox, and a service empties it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from siperb_core import CallEvent, ControlMethod, GatewayView, RegistrationEvent, Service, hookimpl
+from siperb_events_webhook.outbox import Outbox
+from siperb_events_webhook.service import WebhookService
+
+
+class EventsWebhook:
+    """The plugin, one object for every gateway."""
+
+    def __init__(self) -> None:
+        self._outbox = Outbox()
+        self._service = WebhookService(self._outbox)
+
+    @hookimpl
+    def siperb_services(self) -> Sequence[Service]:
+        """The one that delivers."""
+        return [self._service]
+
+    @hookimpl
+    def siperb_call_event(self, event: CallEvent) -> None:
+        """`call.started`, `call.ringing`, `call.answered`, `call.ended`."""
+        self._outbox.put(f"call.{event.what}", event)
+
+    @hookimpl
+    def siperb_call_record(self, record: Mapping[str, Any]) -> None:
+        """`call.record`: a call that is over, with the figures of its media."""
+        self._outbox.put("call.record", record)
+
+    @hookimpl
+    def siperb_registration_event(self, event: RegistrationEvent) -> None:
+        """`registration.added`, `registration.refreshed`, `registration.removed`."""
+        self._outbox.put(f"registration.{event.what}", event)
+
+    @hookimpl
+    def siperb_control_methods(self, gateway: GatewayView) -> Mapping[str, ControlMethod]:
+        """`events_webhook.status`: the same as in the diagnostics, for whoever watches the gateway."""
+
+        async def status(params: Mapping[str, Any]) -> Any:
+            return self._service.status()
+
+        return {"status": status}
+
+    @hookimpl
+    def siperb_diagnostics(self, connection: str) -> Mapping[str, Any] | None:
+        """How deliveries go; the same for every connection, as the receiver is."""
+        return self._service.status()
