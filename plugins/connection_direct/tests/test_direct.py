@@ -61,14 +61,37 @@ async def test_without_names_numbers_alone_are_taken_and_callers_without_one_are
 
 
 @pytest.mark.parametrize("media", ["relay", "transcode"])
-async def test_media_are_not_bridged_and_who_wants_that_is_told(media: Any) -> None:
+async def test_media_are_not_bridged_and_who_wants_that_is_told(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock, media: Any
+) -> None:
     ctx = FakeEntry(Entry("house", "direct", media=media))
-    kind = Direct()
-    with pytest.raises(ConnectionConfigError, match="leave it out"):
-        await kind.probe(ctx, DirectSettings())
-    with pytest.raises(ConnectionConfigError, match="leave it out"):
-        await kind.serve(ctx, DirectSettings(), task_status=trio.TASK_STATUS_IGNORED)
-    assert not kind.live
+    with pytest.raises(ConnectionConfigError, match="leave media out"):
+        await Direct().probe(ctx, DirectSettings())
+    live = await loaded(nursery, Direct(), ctx, numbers=NUMBERS)
+    assert live.outbound_leg(call("1002")) == Refusal(503, "Media Cannot Be Bridged")
+    await trio.sleep(1)
+    assert list(ctx.issues) == ["media_bridged"]
+    # As a reload does it, which does not set the connection up anew for that.
+    ctx.entry = Entry("house", "direct", media="passthrough")
+    assert isinstance(live.outbound_leg(call("1002")), RingUsers)
+    await trio.sleep(11)
+    assert not ctx.issues
+    nursery.cancel_scope.cancel()
+
+
+async def test_users_that_are_changed_count_at_once(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    ctx = FakeEntry(Entry("house", "direct", users=("alice", "bob")))
+    live = await loaded(nursery, Direct(), ctx, numbers=NUMBERS)
+    await trio.sleep(1)
+    assert list(ctx.issues) == ["numbers_closed"]
+    assert isinstance(live.outbound_leg(call("1003")), Refusal)
+    ctx.entry = Entry("house", "direct")
+    assert isinstance(live.outbound_leg(call("1003")), RingUsers)
+    await trio.sleep(11)
+    assert not ctx.issues
+    nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize(
@@ -81,10 +104,11 @@ async def test_media_are_not_bridged_and_who_wants_that_is_told(media: Any) -> N
     ],
 )
 async def test_numbers_that_lead_nowhere_are_issues(
-    nursery: trio.Nursery, entry: Entry, issues: dict[str, str]
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock, entry: Entry, issues: dict[str, str]
 ) -> None:
     ctx = FakeEntry(entry)
     await loaded(nursery, Direct(), ctx, numbers=NUMBERS)
+    await trio.sleep(1)
     assert {name: text.partition(":")[0] for name, (text, _) in ctx.issues.items()} == issues
     nursery.cancel_scope.cancel()
 

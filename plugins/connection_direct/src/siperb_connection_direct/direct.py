@@ -28,6 +28,14 @@ if TYPE_CHECKING:
 NOBODY = Refusal(404, "No Such User")
 """For numbers and names that are nobody's (RFC 3261 section 21.4.5)."""
 
+NOT_BRIDGED = Refusal(503, "Media Cannot Be Bridged")
+
+BRIDGED = ("relay", "transcode")
+"""Ways of `media` that cannot be: the gateway bridges a softphone and a PBX, not two softphones."""
+
+LOOK_SECONDS = 10.0
+"""How often it is looked whether the entry has changed."""
+
 _MOST_NUMBERS = 10_000
 _LONGEST_NUMBER = 64
 
@@ -78,7 +86,7 @@ class LiveDirect:
     credentials = None
 
     def __init__(self, ctx: EntryContext, config: DirectSettings) -> None:
-        self.entry = ctx.entry
+        self._ctx = ctx
         self.config = config
 
     def outbound_leg(self, call: OutboundCall) -> RingUsers | Refusal:
@@ -86,7 +94,10 @@ class LiveDirect:
 
         They see the caller's number, so that they can call back. Who calls a group is no part of it.
         """
-        users = tuple(user for user in self.config.users_of(call.number) if self.entry.rings(user))
+        entry = self._ctx.entry  # as it is now: a reload changes its users without setting it up anew
+        if entry.media in BRIDGED:
+            return NOT_BRIDGED
+        users = tuple(user for user in self.config.users_of(call.number) if entry.rings(user))
         users = tuple(user for user in users if user != call.user) or users
         return RingUsers(users, caller=self.config.number_of(call.user)) if users else NOBODY
 
@@ -122,52 +133,54 @@ class Direct:
 
     async def probe(self, ctx: EntryContext, config: DirectSettings) -> None:
         """There is nobody to be asked. Raises ConnectionConfigError where the entry wants what cannot be."""
-        _check_media(ctx)
+        if ctx.entry.media in BRIDGED:
+            raise ConnectionConfigError(f'media = "{ctx.entry.media}" {_NO_BRIDGE}: {_MEND_MEDIA}')
 
     async def serve(
         self, ctx: EntryContext, config: DirectSettings, *, task_status: trio.TaskStatus[Connection]
     ) -> None:
-        """Loaded at once: there is nothing to set up and nothing to watch."""
+        """Loaded at once: there is nothing to set up. What can never work is an issue until it is mended."""
         import trio  # not at the top: what only reads settings, `siperb route` say, need not wait for it
 
-        _check_media(ctx)
         self.live[ctx.entry.name] = live = LiveDirect(ctx, config)
         try:
-            _tell_what_is_never_reached(ctx, config)
             task_status.started(live)
-            await trio.sleep_forever()
+            seen = None
+            while True:
+                if ctx.entry is not seen:
+                    seen = ctx.entry
+                    _tell_what_cannot_be(ctx, config)
+                await trio.sleep(LOOK_SECONDS)
         finally:
             if self.live.get(ctx.entry.name) is live:
                 del self.live[ctx.entry.name]
 
 
-def _check_media(ctx: EntryContext) -> None:
-    """Both ends are WebRTC and have each other's SDP as it is: the gateway bridges softphones and PBXs alone."""
-    wanted = ctx.entry.media
-    if wanted in ("relay", "transcode"):
-        raise ConnectionConfigError(
-            f'media = "{wanted}" cannot be, softphones send media to each other: leave it out, or write "passthrough"'
-        )
+_NO_BRIDGE = "cannot be, as softphones send media to each other"
+_MEND_MEDIA = 'leave media out, or write "passthrough"'
 
 
-def _tell_what_is_never_reached(ctx: EntryContext, config: DirectSettings) -> None:
-    """Numbers that lead nowhere as the rest of the entry is written."""
+def _tell_what_cannot_be(ctx: EntryContext, config: DirectSettings) -> None:
+    """Issues of this entry as it is written now."""
     entry = ctx.entry
+    if entry.media in BRIDGED:
+        text = f'media = "{entry.media}" of {entry.name} {_NO_BRIDGE}, so every call is refused'
+        ctx.raise_issue("media_bridged", text, _MEND_MEDIA)
+    else:
+        ctx.clear_issue("media_bridged")
     closed = [number for number, users in config.numbers.items() if not any(map(entry.rings, users))]
     if closed:
-        ctx.raise_issue(
-            "numbers_closed",
-            f"{_some(closed)}: nobody these are for is among the users of {entry.name}, so it is 404",
-            "add them to users, or take the number out",
-        )
+        text = f"{_some(closed)}: nobody these are for is among the users of {entry.name}, so it is 404"
+        ctx.raise_issue("numbers_closed", text, "add them to users, or take the number out")
+    else:
+        ctx.clear_issue("numbers_closed")
     pattern = compile_pattern(entry.dial_pattern)
     missed = [number for number in config.numbers if pattern.search(number) is None]
     if missed and entry.route.rewriting == UNCHANGED:
-        ctx.raise_issue(
-            "numbers_missed",
-            f"{_some(missed)}: the dial pattern {entry.dial_pattern} of {entry.name} does not take that",
-            "widen dial_pattern, or take the number out",
-        )
+        text = f"{_some(missed)}: the dial pattern {entry.dial_pattern} of {entry.name} does not take that"
+        ctx.raise_issue("numbers_missed", text, "widen dial_pattern, or take the number out")
+    else:
+        ctx.clear_issue("numbers_missed")
 
 
 def _some(numbers: list[str]) -> str:
