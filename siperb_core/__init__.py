@@ -47,7 +47,7 @@ if TYPE_CHECKING:
         MediaEndpoint,
         RingUsers,
     )
-    from siperb_core.entries.model import Device, Entry, GatewayConfig, Listen, Secret
+    from siperb_core.entries.model import Device, Entry, GatewayConfig, GatewaySettings, Listen, Secret
     from siperb_core.entries.networks import allowed
     from siperb_core.entries.peer import PeerSettings, escape_user, with_port
     from siperb_core.events import CallEvent, RegistrationEvent
@@ -74,7 +74,7 @@ _HOMES = {
     "siperb_core.entries.decisions": (
         *("AnswerWith", "Audio", "CallAttempt", "CallGate", "DialNumber", "MediaEndpoint", "RingUsers"),
     ),
-    "siperb_core.entries.model": ("Device", "Entry", "GatewayConfig", "Listen", "Secret"),
+    "siperb_core.entries.model": ("Device", "Entry", "GatewayConfig", "GatewaySettings", "Listen", "Secret"),
     "siperb_core.entries.networks": ("allowed",),
     "siperb_core.entries.peer": ("PeerSettings", "escape_user", "with_port"),
     "siperb_core.events": ("CallEvent", "RegistrationEvent"),
@@ -143,6 +143,7 @@ __all__ = [
     "ExpectsLoss",
     "Explanation",
     "GatewayConfig",
+    "GatewaySettings",
     "GatewayView",
     "GeneratesSettings",
     "HttpRequest",

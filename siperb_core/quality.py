@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -28,6 +29,8 @@ PUBLIC_MODULES = (
     "siperb_core.sip.registrar",
     "siperb_core.sip.registration",
     "siperb_core.testing",
+    "siperb_core.testing.strategies",
+    "siperb_core.testing.tones",
 )
 """What plugins may import from: the modules `siperb_core` exports, and the parts of `sip` whose names are many."""
 
@@ -117,7 +120,7 @@ def level_of(rules: Iterable[Rule]) -> Level | None:
 
 
 def private_imports(paths: Iterable[Path]) -> Iterator[str]:
-    """Imports of the core that are not of its public API, as `file:line module`."""
+    """Imports of the core that are not of its public API, as `file:line module` or `file:line module.name`."""
     for path in paths:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names: list[str] = []
@@ -125,11 +128,18 @@ def private_imports(paths: Iterable[Path]) -> Iterator[str]:
                 names = [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 names = [node.module or ""]
-                if any(alias.name.startswith("_") for alias in node.names):
-                    names = [f"{node.module}.{node.names[0].name}"]
+                names += [f"{node.module}.{alias.name}" for alias in node.names if not _exports(names[0], alias.name)]
             for name in names:
                 if name.partition(".")[0] == "siperb_core" and name not in PUBLIC_MODULES:
                     yield f"{path.name}:{getattr(node, 'lineno', 0)} {name}"
+
+
+def _exports(module: str, name: str) -> bool:
+    """Whether a name that is imported from a public module is one that it exports; of other modules nothing is said."""
+    if module not in PUBLIC_MODULES:
+        return True
+    exported: Iterable[str] | None = getattr(import_module(module), "__all__", None)
+    return not name.startswith("_") if exported is None else name in exported or f"{module}.{name}" in PUBLIC_MODULES
 
 
 def _public(package: Package) -> str:

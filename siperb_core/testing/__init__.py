@@ -10,10 +10,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from siperb_core.entries.foreign import read_foreign
     from siperb_core.testing import strategies, tones
     from siperb_core.testing.conformance import check_connection_type
     from siperb_core.testing.conformance_purity import NotConformant
-    from siperb_core.testing.conformance_transcoder import check_transcoder
+    from siperb_core.testing.conformance_transcoder import check_transcoder, opus_duration
     from siperb_core.testing.conformance_transport import (
         TransportPeer,
         check_transport,
@@ -30,13 +31,14 @@ if TYPE_CHECKING:
 _HOMES = {
     "conformance": ("check_connection_type",),
     "conformance_purity": ("NotConformant",),
-    "conformance_transcoder": ("check_transcoder",),
+    "conformance_transcoder": ("check_transcoder", "opus_duration"),
     "conformance_transport": (
         *("TransportPeer", "check_transport", "datagram_peer", "stream_peer", "tls_peer", "websocket_peer"),
     ),
     "fakes": ("LOST", "Answer", "FakeEntry", "FakePbx", "NoFlow", "settings_of"),
     "gateway": ("open_gateway", "websocket_url"),
     "pbx": ("Pbx", "PbxCall", "PbxSettings", "open_pbx"),
+    "siperb_core.entries.foreign": ("read_foreign",),
     "softphone": ("PhoneCall", "Softphone", "open_softphone"),
 }
 _MODULES = ("strategies", "tones")
@@ -47,7 +49,8 @@ def __getattr__(name: str) -> Any:
     if name in _MODULES:
         value: Any = import_module(f"{__name__}.{name}")
     elif name in _HOME_OF:
-        value = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+        home = _HOME_OF[name]
+        value = getattr(import_module(home if "." in home else f"{__name__}.{home}"), name)
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value
@@ -74,6 +77,8 @@ __all__ = [
     "open_gateway",
     "open_pbx",
     "open_softphone",
+    "opus_duration",
+    "read_foreign",
     "settings_of",
     "strategies",
     "stream_peer",

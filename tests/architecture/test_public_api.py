@@ -15,9 +15,10 @@ import pytest
 
 import siperb_core
 import siperb_core.testing
-from siperb_core.quality import PUBLIC_MODULES
+from siperb_core.quality import PUBLIC_MODULES, private_imports
 
 LIST = Path(__file__).with_name("public_api.txt")
+PLUGINS = sorted(path.parent for path in Path(__file__).parents[2].glob("plugins/*/pyproject.toml"))
 
 
 def lines(name: str, module: ModuleType) -> Iterator[str]:
@@ -53,6 +54,14 @@ def test_what_the_command_line_imports_first_is_cheap() -> None:
     script = "import sys, siperb_core; print(*[n for n in sys.modules if n.startswith('siperb_core.')])"
     loaded = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout.split()
     assert loaded == []
+
+
+@pytest.mark.parametrize("folder", PLUGINS, ids=lambda folder: folder.name)
+def test_our_own_plugins_and_their_tests_use_nothing_else(folder: Path) -> None:
+    """What their tests need is in the kit: a third party has no more than that."""
+    paths = [path for part in ("src", "tests") for path in sorted((folder / part).rglob("*.py"))]
+    assert len(paths) >= 3
+    assert list(private_imports(paths)) == []
 
 
 def test_public_modules_exist() -> None:

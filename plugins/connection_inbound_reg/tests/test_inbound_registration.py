@@ -13,8 +13,20 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from siperb_connection_inbound_reg import InboundRegistration, InboundSettings
-from siperb_core import Credentials, GeneratesSettings, OutboundCall, OutboundLeg, Refusal, Registration, Source
-from siperb_core.entries.model import Entry, GatewayConfig, GatewaySettings, Listen, Secret
+from siperb_core import (
+    Credentials,
+    Entry,
+    GatewayConfig,
+    GatewaySettings,
+    GeneratesSettings,
+    Listen,
+    OutboundCall,
+    OutboundLeg,
+    Refusal,
+    Registration,
+    Secret,
+    Source,
+)
 from siperb_core.sip import Message, response_to
 
 CONFIG = InboundSettings(username="pbx-a1", password=Secret("long-enough"))

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from siperb_connection_inbound_reg.snippets import gateway_address, snippets
-from siperb_core.entries.foreign import read_foreign
-from siperb_core.entries.model import GatewayConfig, GatewaySettings, Listen
+from siperb_core import GatewayConfig, GatewaySettings, Listen
+from siperb_core.testing import read_foreign
 
 PASSWORD = "NxM3PNe6ORA2Vjdm0gzhjzfA"
 

@@ -18,14 +18,14 @@ from siperb_core import (
     ConnectionAuthFailed,
     ConnectionConfigError,
     ConnectionNotReady,
+    Entry,
     OutboundCall,
     Registration,
+    Secret,
     Source,
     Target,
 )
-from siperb_core.entries.model import Entry, Secret
-from siperb_core.sip import Message, response_to
-from siperb_core.sip.digest import DigestServer
+from siperb_core.sip import DigestServer, Message, response_to
 
 CONTACT = "sip:token@198.51.100.1:5060"
 CONFIG = RegistrationSettings(server="pbx.example.com", username="200", password=Secret("pw"), expires=300)

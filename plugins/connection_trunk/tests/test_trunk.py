@@ -10,8 +10,7 @@ import structlog
 import trio
 
 from siperb_connection_trunk import OutboundTrunk, TrunkSettings
-from siperb_core import ConnectionNotReady, Credentials, OutboundCall, OutboundLeg, Source, Target
-from siperb_core.entries.model import Entry, Secret
+from siperb_core import ConnectionNotReady, Credentials, Entry, OutboundCall, OutboundLeg, Secret, Source, Target
 from siperb_core.sip import Message, response_to
 
 ENTRY = Entry("carrier", "outbound_trunk", allow_from=(ip_network("192.0.2.0/24"), ip_network("2001:db8::/32")))

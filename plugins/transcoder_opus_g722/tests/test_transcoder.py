@@ -7,9 +7,8 @@ from array import array
 
 import pytest
 
-from siperb_core.media.contract import ExpectsLoss, MakesNoise
-from siperb_core.sdp.plan import Codec
-from siperb_core.testing.conformance_transcoder import opus_duration
+from siperb_core import Codec, ExpectsLoss, MakesNoise
+from siperb_core.testing import opus_duration
 from siperb_core.testing.tones import analyse, second
 from siperb_transcoder_opus_g722 import OpusG722, codecs, g722, libraries, opus, siperb_transcoders
 from siperb_transcoder_opus_g722.opus import OpusDecoder

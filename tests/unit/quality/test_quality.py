@@ -24,8 +24,8 @@ def test_a_new_package_is_at_platinum(tmp_path: Path, what: str) -> None:
 
 
 OWN = [
-    *("connection_direct", "connection_inbound_reg", "connection_outbound_reg", "connection_trunk"),
-    *("console", "events_webhook", "transcoder_opus_g722"),
+    *("connection_direct", "connection_feature_code", "connection_inbound_reg", "connection_outbound_reg"),
+    *("connection_trunk", "console", "events_webhook", "transcoder_opus_g722"),
 ]
 
 
@@ -77,3 +77,13 @@ def test_what_is_public_and_what_is_not(tmp_path: Path) -> None:
     path = tmp_path / "x.py"
     path.write_text("import siperb_core\nfrom siperb_core.sip import Message\nfrom siperb_core.entries import peer\n")
     assert list(private_imports([path])) == ["x.py:3 siperb_core.entries"]
+    path.write_text(
+        "from siperb_core import Entry, gateway, sip\nfrom siperb_core.sip import Message, _x, dialog\n"
+        "from siperb_core.sip import registrar\nfrom siperb_core.testing import tones\nimport siperb_core.testing.pbx\n"
+    )
+    assert list(private_imports([path])) == [
+        "x.py:1 siperb_core.gateway",
+        "x.py:2 siperb_core.sip._x",
+        "x.py:2 siperb_core.sip.dialog",
+        "x.py:5 siperb_core.testing.pbx",
+    ]
