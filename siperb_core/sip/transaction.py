@@ -165,7 +165,7 @@ class Transaction:
         self.request = request
         """A client's as sent, with our Via; a server's as received, with `received` and `rport` filled in.
 
-        Some time after the final response only its request line is left."""
+        Some time after the final response only its request line is left, of our INVITE also what a 2xx repeats."""
         self.flow = flow
         self.method = request.method
         self.context: Any = None

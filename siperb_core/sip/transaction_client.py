@@ -88,8 +88,8 @@ class InviteClient(ClientTransaction):
         self._start(TIMER_B, now + timers.timeout)
 
     def settle(self) -> None:
-        """The user stays: another 2xx is for it."""
-        self.request = self.request.outline()
+        """The user stays: another 2xx is for it, and is known by what the INVITE shares with its responses."""
+        self.request = self.request.outline("via", "from", "to", "call-id", "cseq")
 
     def cancel(self, reason: str, now: float, out: list[Effect]) -> None:
         """Want the INVITE cancelled; only the first call counts. For the layer only."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import trio
+import trio.testing
 
 from siperb_core.entries.contract import Credentials
-from siperb_core.sip import Message
+from siperb_core.sip import Message, response_to
 
 from .world import EndPoint, FakeFlow, World
 
@@ -165,6 +166,36 @@ async def test_a_2xx_again_is_passed_again(world: World, phone: EndPoint, pbx: E
     pbx.respond(invite, 200)
     first, second = phone.flow.next_of(200), phone.flow.next_of(200)
     assert bytes(first) == bytes(second)
+
+
+@pytest.mark.parametrize("end", ["one", "two"])
+async def test_a_2xx_long_after_the_first(
+    world: World, phone: EndPoint, pbx: EndPoint, autojump_clock: trio.testing.MockClock, end: str
+) -> None:
+    """The transaction has let go of most of its request by then. From another end of a fork it is hung up."""
+    world.connect("office", pbx.flow)
+    phone.invite("600")
+    invite = pbx.flow.next()
+    pbx.tag = "one"
+    pbx.respond(invite, 200)
+    phone.learn(phone.flow.next_of(200))
+    phone.request("ACK", cseq=phone.cseq)
+    pbx.flow.next_of("ACK")
+    phone.request("INFO")
+    await trio.sleep(20)  # the INFO is sent again: time has been looked at
+    pbx.flow.sent.clear()
+    phone.flow.sent.clear()
+    pbx.tag = end
+    pbx.deliver(response_to(invite, 200, to_tag=end, headers=[("Contact", pbx.contact)]))
+    assert world.signalling.rejected["bug"] == 0
+    if end == "one":
+        assert phone.flow.next().status == 200
+        phone.request("ACK", cseq=phone.cseq - 1)
+        assert pbx.flow.next_of("ACK").to_tag == "one"
+    else:
+        methods = [message.method for message in pbx.flow.sent if message.to_tag == "two"]
+        assert methods == ["ACK", "BYE"], (methods, phone.flow.sent)
+    assert len(world.calls.active()) == 1
 
 
 async def test_the_callers_reason_goes_with_the_cancel(world: World, pbx: EndPoint) -> None:

@@ -341,6 +341,10 @@ class TestMatching:
         assert layer.receive(response, UDP, 0) == []
 
 
+REPEATED = {"Via", "From", "To", "Call-ID", "CSeq"}
+"""Of an INVITE: what its responses repeat, and who gets another 2xx goes by."""
+
+
 class TestLingering:
     """Over but for late copies, a transaction keeps what those need, and nothing else."""
 
@@ -351,7 +355,8 @@ class TestLingering:
         layer.receive(answer(transaction, 200), UDP, 1)
         assert transaction.request.get("Call-ID") == "call-1", "its user may still look at it"
         layer.advance(1.1)
-        assert (transaction.request.items(), transaction.context) == ([], user)
+        assert transaction.context is user
+        assert {name for name, _ in transaction.request.items()} == REPEATED
         (effect,) = layer.receive(again, UDP, 2)
         assert isinstance(effect, ResponseReceived)
         assert (effect.transaction, effect.message.to_tag) == (transaction, "c")
@@ -361,7 +366,7 @@ class TestLingering:
         refusal = answer(transaction, 486)
         (ack, _) = layer.receive(answer(transaction, 486), UDP, 1)
         layer.advance(1.1)
-        assert transaction.request.items() == []
+        assert {name for name, _ in transaction.request.items()} == REPEATED
         assert layer.lingering == len(layer) == 1
         (again,) = layer.receive(refusal, UDP, 2)
         assert isinstance(ack, Send)
