@@ -247,8 +247,12 @@ class Admission:
             host.signalling.refuse(transaction, 500)
             return
         if answer is not None:
-            # What the answer promises is in the entry's memory: it has to be on disk first.
-            host.store.write([], lambda: host.signalling.respond(transaction, answer))
+            # What the answer promises is in the entry's memory: it has to be on disk first. Where the disk has failed
+            # the answer goes out all the same: a PBX that gets none cannot be called, nor call.
+            def respond(failure: Exception | None = None) -> None:
+                host.signalling.respond(transaction, answer)
+
+            host.store.write([], respond, respond)
         elif request.method in ("OPTIONS", "REGISTER"):
             self._answer_for_gateway(transaction, request)
         else:

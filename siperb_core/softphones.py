@@ -137,7 +137,7 @@ class Softphones:
         last = changes[-1] if changes else None
         for change in changes:
             binding = change.binding
-            key = f"{binding.instance};{binding.reg_id}" if binding.instance else binding.contact
+            key = _storable(f"{binding.instance};{binding.reg_id}" if binding.instance else binding.contact)
             # Writes are done in order: the last one on disk means all are. Where the disk has failed the answer goes
             # out all the same; the failure is logged.
             done = then if change is last else None
@@ -243,6 +243,11 @@ class Softphones:
 
 def _go_on(then: Callable[[], None], error: Exception) -> None:
     then()
+
+
+def _storable(text: str) -> str:
+    """Text as the database takes it: octets that are not UTF-8, which are surrogates here, as escapes."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _as_stored(binding: Binding) -> dict[str, Any]:
