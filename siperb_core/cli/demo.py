@@ -8,6 +8,7 @@ import os
 import secrets
 import signal
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -17,11 +18,14 @@ import trio
 
 from siperb_core.gateway import Gateway
 from siperb_core.log import configure_log
+from siperb_core.plugins import GROUP
 from siperb_core.testing.pbx import PbxSettings, open_pbx
 
 HOST = "127.0.0.1"
 DOMAIN = "siperb.demo"
 DEVICE = "demo"
+SECOND = "second"
+"""A device, and user, to call and be called by the first."""
 NUMBERS = {
     "600": "echo: you hear yourself",
     "601": "a tone of 1 kHz",
@@ -30,6 +34,8 @@ NUMBERS = {
     "604": "rings and never answers",
     "605": "calls you back after you hang up",
 }
+INSIDE = {"1001": DEVICE, "1002": SECOND}
+"""Who can be called without the PBX, where the plugin for that is installed."""
 
 _CONFIG = """\
 # Written by `siperb demo` at every start; see docs/reference/configuration.md for a file of your own.
@@ -59,16 +65,32 @@ name = "{device}"
 user = "{device}"
 password = "{password}"
 
+[[device]]
+name = "{second}"
+user = "{second}"
+password = "{second_password}"
+
 [[connection]]
 name = "demo-pbx"
 type = "outbound_registration"
-users = ["{device}"]
+users = ["{device}", "{second}"]
 [connection.settings]
 server = "{host}"
 port = {pbx}
 transport = "udp"
 username = "200"
 password = "{pbx_password}"
+"""
+
+_INSIDE = """
+[[connection]]
+name = "house"
+type = "direct"
+dial_pattern = '^1\\d{3}$'
+weight = -1
+[connection.settings]
+names = false
+[connection.settings.numbers]
 """
 
 
@@ -115,9 +137,9 @@ async def demo(port_base: int = 8000, *, as_json: bool = False, directory: Path 
     ports = DemoPorts(port_base)
     folder = directory or Path("var") / f"demo-{port_base}"
     folder.mkdir(parents=True, exist_ok=True)
-    password, pbx_password = secrets.token_urlsafe(9), secrets.token_urlsafe(9)
+    password, second, pbx_password = (secrets.token_urlsafe(9) for _ in range(3))
     config = folder / "siperb.toml"
-    _write_private(config, _config_text(ports, password, pbx_password))
+    _write_private(config, _config_text(ports, password, second, pbx_password))
     settings = PbxSettings(
         address=HOST, port=ports.pbx, accounts={"200": pbx_password}, rtp_ports=ports.pbx_rtp, realm="demo-pbx"
     )
@@ -125,7 +147,7 @@ async def demo(port_base: int = 8000, *, as_json: bool = False, directory: Path 
         gateway = Gateway(config)
         await nursery.start(gateway.run)
         await gateway.wait_settled()
-        _announce(_facts(ports, password, config), as_json)
+        _announce(_facts(ports, password, second, config), as_json)
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             async for _ in signals:
                 break
@@ -135,12 +157,19 @@ async def demo(port_base: int = 8000, *, as_json: bool = False, directory: Path 
     return 0
 
 
-def _config_text(ports: DemoPorts, password: str, pbx_password: str) -> str:
-    return _CONFIG.format(
+def _calls_inside() -> bool:
+    """Whether the plugin for calls without a PBX is installed."""
+    return bool(entry_points(group=GROUP, name="connection_direct"))
+
+
+def _config_text(ports: DemoPorts, password: str, second_password: str, pbx_password: str) -> str:
+    text = _CONFIG.format(
         domain=DOMAIN,
         host=HOST,
         device=DEVICE,
         password=password,
+        second=SECOND,
+        second_password=second_password,
         pbx_password=pbx_password,
         sip=ports.sip,
         ws=ports.ws,
@@ -149,6 +178,9 @@ def _config_text(ports: DemoPorts, password: str, pbx_password: str) -> str:
         rtp_first=ports.gateway_rtp[0],
         rtp_last=ports.gateway_rtp[1],
     )
+    if _calls_inside():
+        text += _INSIDE + "".join(f'{number} = "{user}"\n' for number, user in INSIDE.items())
+    return text
 
 
 def _write_private(path: Path, text: str) -> None:
@@ -158,9 +190,10 @@ def _write_private(path: Path, text: str) -> None:
         file.write(text)
 
 
-def _facts(ports: DemoPorts, password: str, config: Path) -> dict[str, Any]:
+def _facts(ports: DemoPorts, password: str, second_password: str, config: Path) -> dict[str, Any]:
     console = f"http://{HOST}:{ports.console}"
     fragment = urlencode({"device": DEVICE, "password": password})
+    second = urlencode({"device": SECOND, "password": second_password})
     return {
         "console": f"{console}/",
         "phone": f"{console}/phone#{fragment}",
@@ -173,6 +206,8 @@ def _facts(ports: DemoPorts, password: str, config: Path) -> dict[str, Any]:
         "numbers": NUMBERS,
         "config": str(config.resolve()),
         "pid": os.getpid(),
+        "second": {"phone": f"{console}/phone#{second}", "device": SECOND, "password": second_password},
+        "inside": INSIDE if _calls_inside() else {},
     }
 
 
@@ -189,6 +224,7 @@ def _announce(facts: dict[str, Any], as_json: bool) -> None:
         "  Dial",
         *(f"    {number}   {what}" for number, what in NUMBERS.items()),
         "",
+        *_second_phone(facts),
         f"  Softphone of your own: WebSocket {facts['ws']}, domain {facts['domain']},",
         f"  user {facts['device']}, password {facts['password']}",
         f"  Configuration: {facts['config']}",
@@ -196,3 +232,14 @@ def _announce(facts: dict[str, Any], as_json: bool) -> None:
         "",
     ]
     print("\n".join(lines), file=sys.stdout, flush=True)
+
+
+def _second_phone(facts: dict[str, Any]) -> list[str]:
+    if not facts["inside"]:
+        return []
+    one, two = facts["inside"]
+    return [
+        f"  A second phone, for a private window; the two call each other as {one} and {two}:",
+        f"          {facts['second']['phone']}",
+        "",
+    ]
