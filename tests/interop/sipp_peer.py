@@ -51,6 +51,13 @@ class Sipp:
         return found
 
     @property
+    def statistics(self) -> dict[str, str]:
+        """What SIPp has counted, not more than a second or two old; by the names of its file's columns."""
+        file = self._folder / "statistics.csv"
+        lines = file.read_text().splitlines() if file.exists() else []
+        return dict(zip(lines[0].split(";"), lines[-1].split(";"), strict=True)) if len(lines) > 1 else {}
+
+    @property
     def ended(self) -> bool:
         """Whether SIPp has ended, well or not."""
         return self._process.returncode is not None
@@ -93,10 +100,12 @@ async def open_sipp(
     address: str = "",
     keys: dict[str, str] | None = None,
     files: Iterable[str] = (),
+    messages: bool = True,
 ) -> AsyncIterator[Sipp]:
     """Run a scenario, for `calls` calls; `to` is where a caller calls. Ended by force with the block.
 
     `address`: a loopback address nobody else uses; by default a random one. `files` of `folder` the scenario needs.
+    Without `messages` none is kept, where they are many.
     """
     address = address or own_address()
     source, folder = folder, folder / f"{scenario}-{secrets.token_hex(3)}"
@@ -106,7 +115,9 @@ async def open_sipp(
     command = [str(SIPP), "-sf", str(SCENARIOS / f"{scenario}.xml"), "-i", address, "-p", str(PORT)]
     command += ["-mi", address, "-mp", str(RTP_PORT), "-ci", address]
     command += ["-m", str(calls), "-nostdin", "-nd"]
-    command += ["-trace_msg", "-message_file", "messages.log", "-trace_err", "-error_file", "errors.log"]
+    command += ["-trace_err", "-error_file", "errors.log", "-trace_stat", "-stf", "statistics.csv", "-fd", "1"]
+    if messages:
+        command += ["-trace_msg", "-message_file", "messages.log"]
     for key, value in (keys or {}).items():
         command += ["-key", key, value]
     command += options
