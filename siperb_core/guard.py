@@ -104,11 +104,11 @@ class Guard:
         locked = self._lockout.is_locked(source, now)
         if not locked and not self._lockout.any_users:
             return False
+        names = {name for name in _names(request) if self._lockout.is_locked_user(source, name[:_LONGEST_USER], now)}
+        if not locked and not names:
+            return False  # before all connections are asked whose address this is: there may be a thousand
         own = names_at(source, self._host.loaded())
-        if locked and own is None:
-            return True
-        names = _names(request) if own is None else _shown(request) - own
-        return any(self._lockout.is_locked_user(source, name[:_LONGEST_USER], now) for name in names)
+        return True if own is None else bool(names & _shown(request) - own)
 
 
 def names_at(host: str, connections: Iterable[LoadedConnection]) -> frozenset[str] | None:

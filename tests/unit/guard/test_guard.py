@@ -157,6 +157,21 @@ def test_an_address_that_becomes_a_pbx_s_is_listened_to_again() -> None:
     assert gateway.log_in(ATTACKER, "branch") == "ok"
 
 
+def test_who_is_not_locked_out_has_no_connection_asked_for_it() -> None:
+    """There may be a thousand of them, and a user who is locked out behind some address must not slow all others."""
+    gateway = Gateway()
+    gateway.log_in(ALICE_HOME, "alice")
+    for _ in range(10):
+        gateway.receive(FakeFlow((ALICE_HOME, 5060)), "bob", "guess", gateway.challenge(ALICE_HOME))
+    asked: list[str] = []
+    gateway.connect("counting", SimpleNamespace(credentials=None, is_at=asked.append))
+    for host, user in ((ATTACKER, "bob"), (ALICE_HOME, "alice")):
+        assert not gateway.guard.ignores(register(user), FakeFlow((host, 5060)))  # type: ignore[arg-type]
+    assert not asked
+    assert gateway.guard.ignores(register("bob"), FakeFlow((ALICE_HOME, 5060)))  # type: ignore[arg-type]
+    assert asked == [ALICE_HOME]
+
+
 def test_a_plugin_that_raises_knows_nobody() -> None:
     faults: list[str] = []
     live: Any = Registered(PBX, raises=True)
