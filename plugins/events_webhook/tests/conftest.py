@@ -205,6 +205,11 @@ class Webhook:
         """Those that arrived."""
         return [post.json["data"]["number"] for post in self.receiver.taken]
 
+    async def has_failed(self) -> None:
+        """Wait until an attempt has; there is no event of it."""
+        while not self.status["last_error"]:  # noqa: ASYNC110
+            await trio.sleep(0.01)
+
     def logged(self, event: str) -> list[Any]:
         return [line for line in self.logs if line["event"] == event]
 
