@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from browser_tabs import TONE_DBFS, TONE_HZ
+from browser_tabs import TONE_DBFS, TONE_HZ, WebPhone
 
 from siperb_core.testing.pbx_numbers import digit_tone
 
@@ -63,6 +63,22 @@ def test_it_calls_back_and_is_answered(web_phone) -> None:
     web_phone.wait(call="active")
     web_phone.tab.until("() => siperbPhone.heard().dbfs > -50")
     web_phone.hang_up()
+
+
+def test_the_second_phone_is_called_and_heard_without_the_pbx(web_phone, tabs, demo) -> None:
+    second = WebPhone(tabs(), demo.page)
+    second.sign_in(demo.second["device"], demo.second["password"])
+    second.ready()
+    web_phone.dial("1002")
+    second.wait(call="incoming")
+    second.tab.click("answer")
+    for phone in (web_phone, second):
+        phone.wait(call="active")
+        phone.ears.tone(TONE_HZ)
+    (call,) = [call for call in demo.show("calls") if call["state"] == "answered"]
+    assert (call["connection"], call["media"]["mode"]) == ("house", "passthrough")
+    second.hang_up()
+    web_phone.wait(call="ended")
 
 
 def test_hold_and_resume_at_the_echo(web_phone) -> None:
