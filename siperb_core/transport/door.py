@@ -9,7 +9,8 @@ place. A flow is vouched for within milliseconds as a rule; who holds on to a co
 from __future__ import annotations
 
 import resource
-from typing import Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
@@ -17,6 +18,10 @@ from siperb_core.lockout import source_of
 from siperb_core.sip import Flow
 from siperb_core.transport.address import literal
 from siperb_core.transport.contract import Doorkeeper, Receiver
+from siperb_core.transport.forwarded import is_proxy
+
+if TYPE_CHECKING:
+    from siperb_core.entries.model import Network
 
 SIGN_IN_SECONDS = 32.0
 """From the end of the handshake: as long as any SIP transaction may take (timer B, RFC 3261 section 17.1.1.2)."""
@@ -51,16 +56,24 @@ class Door:
     """Who has been let in by one listening socket.
 
     `most_known` bounds the peers, `most_strangers` and `per_source` those who have not signed in. Loopback has no bound
-    per source: what connects from there is this machine, a reverse proxy in front of us most likely.
+    per source: what connects from there is this machine, a reverse proxy in front of us most likely. Nor have trusted
+    `proxies`: until the handshake has told who is behind them all clients have their address.
     """
 
     def __init__(
-        self, receiver: Receiver, *, most_known: int, most_strangers: int, per_source: int = MOST_PER_SOURCE
+        self,
+        receiver: Receiver,
+        *,
+        most_known: int,
+        most_strangers: int,
+        per_source: int = MOST_PER_SOURCE,
+        proxies: Sequence[Network] = (),
     ) -> None:
         self._keeper = receiver if isinstance(receiver, Doorkeeper) else None
         self._most_known = most_known
         self._most_strangers = room_for(most_strangers)
         self._per_source = per_source
+        self._proxies = proxies
         # Both in the order in which they came: the first one is the oldest.
         self._strangers: dict[Guest, str] = {}
         self._of_source: dict[str, dict[Guest, None]] = {}
@@ -81,7 +94,8 @@ class Door:
         if len(self._strangers) >= self._most_strangers:
             self._crowded(next(iter(self._strangers)))
         mates = self._of_source.setdefault(source, {})
-        if len(mates) >= self._per_source and not literal(host).is_loopback:
+        many = is_proxy(host, self._proxies) or literal(host).is_loopback
+        if len(mates) >= self._per_source and not many:
             self._crowded(next(iter(mates)))
             mates = self._of_source.setdefault(source, {})
         self._strangers[guest] = source

@@ -31,7 +31,7 @@ def client_of(peer: tuple[str, int], headers: Mapping[bytes, bytes], trusted: Se
     headers X-Forwarded-For counts: it is what proxies write unless told otherwise. The port is the peer's where the
     proxy has told none.
     """
-    if not trusted or not _is_in(trusted, _address(peer[0])):
+    if not is_proxy(peer[0], trusted):
         return peer
     found = peer
     for text in _hops(headers):
@@ -43,6 +43,11 @@ def client_of(peer: tuple[str, int], headers: Mapping[bytes, bytes], trusted: Se
         if not _is_in(trusted, address):
             break
     return found
+
+
+def is_proxy(host: str, trusted: Sequence[Network]) -> bool:
+    """Whether an address is a trusted proxy's."""
+    return bool(trusted) and _is_in(trusted, _address(host))
 
 
 def _hops(headers: Mapping[bytes, bytes]) -> Iterator[str]:

@@ -251,7 +251,7 @@ class WebSocketListener:
         self.certificate = certificate
         self.own = OwnAddress(self.local, external_address, trio.current_time)
         self.spawn = nursery.start_soon
-        self.door = Door(receiver, most_known=MAX_CONNECTIONS, most_strangers=MAX_STRANGERS)
+        self.door = Door(receiver, most_known=MAX_CONNECTIONS, most_strangers=MAX_STRANGERS, proxies=self.proxies)
         self._receiver = receiver
         self._flows: set[WebSocketFlow] = set()
 

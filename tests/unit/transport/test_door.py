@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -142,3 +143,15 @@ def test_peers_have_their_own_bound(keeper: Keeper) -> None:
 def test_few_descriptors_are_not_all_for_strangers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(door_module.resource, "getrlimit", lambda _: (256, 4096))
     assert door_module.room_for(1000) == 64
+
+
+def test_a_trusted_proxy_s_clients_are_not_one_source(keeper: Keeper) -> None:
+    """Until the handshake is done they all have its address: phones that all come back must not push each other out."""
+    proxies = (ip_network("172.18.0.0/16"),)
+    door = Door(keeper, most_known=8, most_strangers=8, per_source=2, proxies=proxies)
+    waiting = [Guest(door, "172.18.0.2", port) for port in range(4)]
+    assert not any(guest.ended for guest in waiting)
+    for guest in waiting:
+        guest.remote = ("203.0.113.5", 1)
+        door.moved(guest)
+    assert [bool(guest.ended) for guest in waiting] == [True, True, False, False], "who is behind it is one source"
