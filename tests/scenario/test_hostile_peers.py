@@ -124,6 +124,24 @@ async def test_a_softphone_cannot_speak_as_its_pbx_nor_the_pbx_as_its_softphone(
     assert pbx.flow.next().status == 481
 
 
+async def test_a_stranger_s_notify_opens_no_dialog(world: World, phone: EndPoint, pbx: EndPoint) -> None:
+    """It may come before the answer to its SUBSCRIBE, but from who was asked alone."""
+    world.connect("office", pbx.flow)
+    phone.invite("100", ("Event", "message-summary"), method="SUBSCRIBE")
+    subscribe = pbx.flow.next()
+    home, elsewhere = pbx.flow, FakeFlow("udp", ("198.51.100.66", 5060))
+    pbx.target, pbx.call_id = subscribe.contacts[0].uri, subscribe.call_id
+    pbx.local, pbx.remote = f"{subscribe.get('To')};tag={pbx.tag}", subscribe.get("From") or ""
+    state = (("Event", "message-summary"), ("Subscription-State", "active"))
+    pbx.flow = elsewhere
+    pbx.request("NOTIFY", *state)
+    assert elsewhere.next().status == 481
+    assert not phone.flow.sent
+    pbx.flow = home
+    pbx.request("NOTIFY", *state)
+    assert phone.flow.next().method == "NOTIFY"
+
+
 async def test_another_call_id_is_another_dialog(world: World, phone: EndPoint, pbx: EndPoint) -> None:
     established(world, phone, pbx)
     pbx.call_id = "another"
