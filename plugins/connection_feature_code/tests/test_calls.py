@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import trio
 
+from siperb_connection_feature_code import voice
 from siperb_core.testing import Pbx, PbxCall, PhoneCall, Softphone, open_gateway, open_softphone, websocket_url
 
 CONNECTIONS = """
@@ -45,6 +46,12 @@ qualify = 0
 """
 PLUGINS = ["connection_feature_code", "connection_trunk", "transcoder_opus_g722"]
 LEVEL = -6.0  # dBFS, as the kit's softphones play
+
+
+@pytest.fixture(autouse=True)
+def a_busy_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tones wait for ICE and DTLS as long as those take here."""
+    monkeypatch.setattr(voice, "PATIENCE_SECONDS", 80.0)
 
 
 class World:
@@ -188,6 +195,7 @@ async def test_who_is_not_to_be_disturbed_is_busy_and_others_ring(world: World) 
     alice, desk, bob = [await world.phone(name) for name in ("alice", "desk", "bob")]
     assert await turned(alice, "*78") == "on"
     assert await refused(await world.rung("201")) == (486, "Busy Here")
+    assert [row["direction"] for row in world.gateway.calls.as_json()] == ["outbound"], "it rang nowhere: no call"
     incoming = await world.rung("200")
     back = await bob.next_call()
     await back.accept()

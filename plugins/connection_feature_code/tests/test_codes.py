@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from siperb_connection_feature_code import FeatureCode, FeatureCodePlugin
-from siperb_connection_feature_code.voice import PATIENCE_SECONDS, Echo, Switch, confirmation
+from siperb_connection_feature_code.voice import LINGER_SECONDS, PATIENCE_SECONDS, Echo, Switch, confirmation
 from siperb_core import (
     AnswerWith,
     CallAttempt,
@@ -167,9 +167,12 @@ async def test_two_tones_say_how_a_switch_stands(autojump_clock: trio.testing.Mo
     heard = [tones.analyse(said[:6400], 8000), tones.analyse(said[-6400:], 8000)]
     assert [item.is_tone(hz) for item, hz in zip(heard, (600, 900) if on else (900, 600), strict=True)] == [True] * 2
     assert all(abs(item.dbfs + 12) < 1 for item in heard)
+    began = trio.current_time()
     line = Line()  # a caller who is muted, and sends nothing
     await Switch(lambda: on).run(line)
-    assert line.said == [(pytest.approx(PATIENCE_SECONDS), said)]
+    assert line.said == [(pytest.approx(began + PATIENCE_SECONDS), said)]
+    seconds = PATIENCE_SECONDS + len(said) / 16000 + LINGER_SECONDS
+    assert trio.current_time() - began == pytest.approx(seconds), "the caller's jitter buffer is heard out"
 
 
 # ---- do-not-disturb
@@ -195,6 +198,7 @@ async def test_it_is_one_switch_whichever_entry_turns_it(house: House, autojump_
     one = await house.load(first := codes())
     other = await house.load(second := FakeEntry(Entry("more", "feature_code")))
     await turn(one, "*78")
+    assert (list(first.kept), list(second.kept)) == (["dnd:alice"], [])
     assert await turn(other, "*76") == confirmation(False)
     assert first.kept == second.kept == {}
     await turn(other, "*78")

@@ -21,8 +21,10 @@ LOW, HIGH = 600, 900
 """Hz. Low then high says "on", high then low "off"."""
 TONE_SECONDS = 0.4
 PAUSE_SECONDS = 0.1
-PATIENCE_SECONDS = 3.0
+PATIENCE_SECONDS = 10.0
 """How long the caller's first packet is waited for before the tones are said all the same."""
+LINGER_SECONDS = 0.5
+"""How long the line is left open behind the tones: what is still in the caller's jitter buffer would not be heard."""
 
 _FADE = SAMPLE_RATE // 200  # samples, 5 ms: a tone that begins at once clicks
 
@@ -74,3 +76,4 @@ class Switch:
         with trio.move_on_after(PATIENCE_SECONDS):
             await audio.receive()  # ICE and DTLS are through, then: tones said before that would be lost
         await audio.send(confirmation(on))
+        await trio.sleep(LINGER_SECONDS)
