@@ -23,6 +23,8 @@ _LARGEST_SECRET: Final = 4096  # octets of a secret's file
 _MOST_TIMEOUT: Final = 120.0
 _QUEUE: Final = (10, 1_000_000)
 
+_NONE: Final = Secret("")
+
 
 class WebhookConfigError(ValueError):
     """The table is wrong. One line per mistake: `path: what is wrong: how to mend it`; no line holds a secret."""
@@ -35,10 +37,8 @@ class WebhookConfig:
     `url` and `secret` are kept as secrets: a receiver's address often has a password or a token in it.
     """
 
-    url: Secret = attrs.field(
-        factory=lambda: Secret("")
-    )  # https://..., or { env = ... }, { file = ... }: it may hold a token
-    secret: Secret = attrs.field(factory=lambda: Secret(""))  # what POSTs are signed with: 16 characters or more
+    url: Secret = _NONE  # https://..., or { env = ... }, { file = ... }: it may hold a token
+    secret: Secret = _NONE  # what POSTs are signed with: 16 characters or more
     events: tuple[str, ...] = ("call.*", "registration.added", "registration.removed")  # which; * stands for any text
     timeout: float = 10.0  # seconds the receiver has for its answer, from connecting to the last octet
     max_queue: int = 1000  # events that wait for the receiver; the oldest are dropped beyond
@@ -112,18 +112,18 @@ class _Reader:
                 if found:
                     return self._text(key, found)
                 self.wrong(key, f"environment variable {name[:60]} is not set", "set it where the gateway is started")
-                return Secret("")
+                return _NONE
             if source == "file" and isinstance(name, str):
                 return self._of_file(key, Path(name))
             self.wrong(key, "is neither text nor a source of it", 'write { env = "NAME" } or { file = "/path" }')
         else:
             self.wrong(key, "is no text", 'write { env = "NAME" }, { file = "/path" } or the text in quotes')
-        return Secret("")
+        return _NONE
 
     def _of_file(self, key: str, path: Path) -> Secret:
         if not path.is_absolute():
             self.wrong(key, f"file {path} is not an absolute path", "write it from the root, /run/secrets/webhook say")
-            return Secret("")
+            return _NONE
         try:
             with path.open("rb") as file:
                 data = file.read(_LARGEST_SECRET + 1)
@@ -136,12 +136,12 @@ class _Reader:
             self.wrong(key, f"file {path} cannot be read ({error.strerror})", "mend the path or its permissions")
         except ValueError as error:
             self.wrong(key, f"file {path} {error}", "put the text alone into it")
-        return Secret("")
+        return _NONE
 
     def _text(self, key: str, text: str, *, literal: bool = False) -> Secret:
         if not text or any(ord(char) < 32 or ord(char) == 127 for char in text):
             self.wrong(key, "is empty or has control characters in it", "write one line of text")
-            return Secret("")
+            return _NONE
         return Secret(text, literal=literal)
 
     def url(self, text: str, *, plain: bool) -> None:

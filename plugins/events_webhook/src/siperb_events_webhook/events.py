@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import attrs
 
@@ -20,9 +20,11 @@ NAMES: Final = (
 _RENAMED: Final = {"caller": "from", "callee": "to"}  # as in all other JSON of the gateway: `from` is no name in Python
 
 
-@attrs.frozen
-class Item:
-    """An event on its way. `sequence` counts the events since the gateway started, those that were dropped too."""
+class Item(NamedTuple):
+    """An event on its way. `sequence` counts the events since the gateway started, those that were dropped too.
+
+    A tuple, as one is made for every event, in the task that handles SIP.
+    """
 
     sequence: int
     name: str

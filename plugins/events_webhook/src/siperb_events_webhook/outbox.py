@@ -62,8 +62,9 @@ class Outbox:
             if not self._dropping:
                 self._dropping = True
                 log.warning("webhook.dropping", reason="the queue is full: the oldest events go", max_queue=self._limit)
+        if not self._items:
+            self._wake.set()  # nobody waits otherwise
         self._items.append(Item(self._sequence, name, what))
-        self._wake.set()
 
     def wake(self) -> None:
         """Let whoever waits for an event look again."""
