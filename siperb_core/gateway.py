@@ -40,6 +40,7 @@ from siperb_core.plugins import Plugins, load_plugins
 from siperb_core.routing import Explanation, Route
 from siperb_core.sdp import Bridge, BridgeSettings
 from siperb_core.sdp.crypto import new_keys
+from siperb_core.sdp.settings import CLIENT_CODECS
 from siperb_core.service_view import run_service
 from siperb_core.signalling import Signalling
 from siperb_core.sip import Flow, Message, ParseError
@@ -341,6 +342,7 @@ class Gateway:
             peer_ssrc=new_ssrc(),
             fingerprint=self.media.fingerprint,
             peer_codecs=entry.codecs,
+            client_codecs=(*CLIENT_CODECS, *self.plugins.codecs),
             codec_policy=policy.codec_policy,
             transcodable=self.transcodable if policy.transcodes else frozenset(),
             session_id=new_session_id(),

@@ -60,8 +60,10 @@ def siperb_transports() -> Sequence[TransportType]:
 def siperb_codecs() -> Sequence[Codec]:
     """Give codecs by the names, clocks and parameters SDP has for them; a transcoder then bridges them.
 
-    Called once, when the plugin is loaded. Several plugins: all are known; one that describes a name otherwise than it
-    is known already is set aside. The core's own: opus, G722, PCMA, PCMU, and the names of GSM, G729 and iLBC.
+    Called once, when the plugin is loaded. Softphones are offered such a codec after the core's own, where the PBX has
+    it too or a transcoder leads to one it has; PBXs where the connection's key `codecs` names it. Several plugins: all
+    are known; one that describes a name otherwise than it is known already is set aside. The core's own: opus, G722,
+    PCMA, PCMU, and the names of GSM, G729 and iLBC.
     """
     raise NotImplementedError
 

@@ -26,7 +26,7 @@ from siperb_core.plugin_finding import Unusable, check_core, distribution_of, im
 from siperb_core.routing import Explanation, Route, explain_emergency
 from siperb_core.routing import explain as explain_by_weight
 from siperb_core.sdp import SdpError
-from siperb_core.sdp.codecs import learn_codecs
+from siperb_core.sdp.codecs import CODECS, learn_codecs
 
 if TYPE_CHECKING:
     from siperb_core.additions import ControlMethod
@@ -100,6 +100,8 @@ class Plugins:
         self.connection_types: dict[str, ConnectionType] = {}
         self.transports: dict[str, TransportType] = {}
         self.transcoders: list[TranscoderType] = []
+        self.codecs: list[str] = []
+        """Codecs beside those the core knows by itself."""
 
     def register(self, name: str, plugin: object) -> None:
         """Add one plugin: a module or an object.
@@ -155,6 +157,7 @@ class Plugins:
         self.connection_types.update((kind.kind, kind) for kind in kinds)
         self.transports.update((transport.name, transport) for transport in transports)
         self.transcoders.extend(transcoders)
+        self.codecs.extend(codec.name for codec in codecs if codec not in CODECS)
         provides = [f"connection type {kind.kind}" for kind in kinds]
         provides += [f"transport {transport.name}" for transport in transports]
         provides += [f"transcoder {item.name}" for item in transcoders]

@@ -23,7 +23,8 @@ DEFAULT_CONFIG = Path("siperb.toml")
 
 def load_all(path: Path, only: Iterable[str] | None = None) -> tuple[LoadResult, Plugins]:
     """The configuration, validated by the plugins it does not disable. `only`: the hooks the command needs."""
-    plugins = load_plugins(disabled_by(path), only=only)
+    # Codecs are always needed: connections name them.
+    plugins = load_plugins(disabled_by(path), only=None if only is None else (*only, "siperb_codecs"))
     return load(path, plugins.connection_types, plugins.transports), plugins
 
 

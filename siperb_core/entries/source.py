@@ -37,6 +37,7 @@ from siperb_core.entries.model import (
     Secret,
 )
 from siperb_core.entries.structure import Problem, Structurer, failed
+from siperb_core.sdp.codecs import learnt
 
 MAX_FILE = 1 << 20  # octets
 MAX_LISTENERS = 64
@@ -435,11 +436,12 @@ def _entry(path: str, item: object, reader: Structurer, types: Mapping[str, Conn
 
 
 def _check_codecs(codecs: tuple[str, ...], path: str, reader: Structurer) -> None:
+    known = (*CODECS, *learnt())
     if not codecs:
-        reader.wrong(path, "is empty", "name at least one of " + ", ".join(CODECS))
+        reader.wrong(path, "is empty", "name at least one of " + ", ".join(known))
     for index, codec in enumerate(codecs):
-        if codec not in CODECS:
-            reader.wrong(f"{path}[{index}]", f'"{codec[:40]}" is not known', "use " + ", ".join(CODECS))
+        if codec not in known:
+            reader.wrong(f"{path}[{index}]", f'"{codec[:40]}" is not known', "use " + ", ".join(known))
 
 
 def _settings(found: ConnectionType, data: Any, version: int, path: str, reader: Structurer) -> Any:

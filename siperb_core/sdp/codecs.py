@@ -54,6 +54,11 @@ def learn_codecs(codecs: Iterable[Codec]) -> None:
     _KNOWN.update(fresh)
 
 
+def learnt() -> tuple[str, ...]:
+    """The names of the codecs that `learn_codecs` has brought."""
+    return tuple(codec.name for codec in _KNOWN.values() if codec not in CODECS)
+
+
 def codec_named(name: str) -> Codec:
     """The codec of that name as we write it; one we know nothing about is taken for mono at 8 kHz."""
     return _KNOWN.get(name.lower()) or Codec(name, 8000)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
+from typing import Final
 
 import attrs
 
@@ -24,6 +25,10 @@ def _is_address(_: object, attribute: attrs.Attribute[str], value: str) -> None:
         raise ValueError(f"{attribute.name}: {value!r} is not an IP address") from None
 
 
+CLIENT_CODECS: Final = ("opus", "G722", "PCMA", "PCMU")
+"""What softphones are offered, in this order, before what plugins have."""
+
+
 @attrs.frozen
 class BridgeSettings:
     """One call's settings, the same for all its branches."""
@@ -38,7 +43,7 @@ class BridgeSettings:
         default=("G722", "PCMA", "PCMU"), converter=_registered
     )
     client_codecs: tuple[str, ...] = attrs.field(  # may be used towards softphones
-        default=("opus", "G722", "PCMA", "PCMU"), converter=_registered
+        default=CLIENT_CODECS, converter=_registered
     )
     codec_policy: CodecPolicy = "opus-first"
     transcodable: frozenset[tuple[str, str]] = frozenset()  # (source, target) names, one pair for each direction

@@ -1,4 +1,6 @@
-"""The test peers' codecs: Opus and G.722 through PyAV, PCMA and PCMU by table; packets of 20 ms, mono."""
+"""The test peers' codecs: Opus and G.722 through PyAV, PCMA and PCMU by table, L16 (RFC 3551 section 4.5.11, at 16 kHz)
+for a codec that the gateway knows nothing about; packets of 20 ms, mono.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ PAYLOAD_TYPES: Final = {"PCMU": 0, "PCMA": 8, "G722": 9}
 """The static payload types (RFC 3551 section 6): all codecs here but Opus, which has none."""
 PACKET: Final = 160  # octets, and ticks of the RTP clock, of 20 ms in any of these three
 
-_RATES: Final = {"opus": 48000, "G722": 16000, "PCMA": 8000, "PCMU": 8000}
+_RATES: Final = {"opus": 48000, "G722": 16000, "PCMA": 8000, "PCMU": 8000, "L16": 16000}
 _PYAV: Final = {"opus": "libopus", "G722": "g722"}
 
 
@@ -28,13 +30,15 @@ def sample_rate(name: str) -> int:
 
 def clock_rate(name: str) -> int:
     """Of the RTP timestamps, in Hz (for G.722 see RFC 3551 section 4.5.2)."""
-    return 48000 if name == "opus" else 8000
+    return _RATES[name] if name in ("opus", "L16") else 8000
 
 
 def encode(name: str, pcm: bytes) -> list[bytes]:
     """Payloads of 20 ms of 16-bit mono samples; what is left over at the end is left out."""
     size = sample_rate(name) // 50 * 2
     blocks = [pcm[start : start + size] for start in range(0, len(pcm) - size + 1, size)]
+    if name == "L16":
+        return [_swapped(block) for block in blocks]
     if name not in _PYAV:
         return [g711.encode(cast(Law, name), block) for block in blocks]
     context = _context(name, "w")
@@ -50,6 +54,8 @@ def encode(name: str, pcm: bytes) -> list[bytes]:
 
 def decode(name: str, payloads: Iterable[bytes]) -> bytes:
     """The samples of payloads that followed one another; one that cannot be decoded is left out."""
+    if name == "L16":
+        return b"".join(_swapped(payload) for payload in payloads)
     if name not in _PYAV:
         return b"".join(g711.decode(cast(Law, name), payload) for payload in payloads)
     context = _context(name, "r")
@@ -62,6 +68,13 @@ def decode(name: str, payloads: Iterable[bytes]) -> bytes:
         for frame in frames:
             pcm += bytes(frame.planes[0])[: 2 * frame.samples]
     return bytes(pcm)
+
+
+def _swapped(pcm: bytes) -> bytes:
+    """Between the samples here, least octet first, and those on the wire, most significant first."""
+    swapped = bytearray(pcm[: len(pcm) // 2 * 2])
+    swapped[::2], swapped[1::2] = swapped[1::2], swapped[::2]
+    return bytes(swapped)
 
 
 def _context(name: str, mode: str) -> Any:

@@ -83,6 +83,7 @@ class PbxMedia:
         self._sequence = secrets.randbits(15)
         self._timestamp = secrets.randbits(31)
         self._echoed = self._timestamp
+        self._ticks = codecs.PACKET  # of the codec's clock, to a packet
         self._marker = True
         self._loop: Sequence[bytes] = ()
         self._tone: tuple[int, float] | None = None
@@ -179,6 +180,7 @@ class PbxMedia:
             self._protect = srtp_session(send, Policy.SSRC_ANY_OUTBOUND)
             self._unprotect = srtp_session(receive, Policy.SSRC_ANY_INBOUND)
         self.agreed = agreed
+        self._ticks = codecs.clock_rate(agreed.codec) // 50
         self.ear.tune(agreed.codec)
         self._marker = True
         self._choose()
@@ -213,8 +215,8 @@ class PbxMedia:
             if behind > 0.5:  # the machine slept: what was missed is not sent in a burst
                 missed = int(behind / _PTIME)
                 ticks += missed
-                self._timestamp += missed * codecs.PACKET
-            self._timestamp = (self._timestamp + codecs.PACKET) & 0xFFFFFFFF
+                self._timestamp += missed * self._ticks
+            self._timestamp = (self._timestamp + self._ticks) & 0xFFFFFFFF
             agreed = self.agreed
             if agreed is None or agreed.direction not in ("sendrecv", "sendonly"):
                 continue

@@ -12,8 +12,9 @@ import attrs
 from siperb_core.sdp.crypto import Crypto, accepted, chosen, new_keys, read_crypto
 from siperb_core.sdp.description import Media, SdpError, SessionDescription, parse_sdp
 from siperb_core.sdp.plan import PeerKeys
-from siperb_core.testing.codecs import PAYLOAD_TYPES
+from siperb_core.testing.codecs import PAYLOAD_TYPES, clock_rate
 
+_NUMBERS = {**PAYLOAD_TYPES, "L16": 96}
 _STATIC = {str(number): name for name, number in PAYLOAD_TYPES.items()}
 _DIRECTIONS = ("sendrecv", "sendonly", "recvonly", "inactive")
 _MIRRORED = {"sendrecv": "sendrecv", "sendonly": "recvonly", "recvonly": "sendonly", "inactive": "inactive"}
@@ -69,7 +70,7 @@ def _read(description: SessionDescription, secure: bool) -> _Described:
         if not payload_type.isdigit() or int(payload_type) > 127:
             raise SdpError(f"no payload type: {payload_type}", status=400)
         name, clock = _payload_name(media, payload_type)
-        if name in PAYLOAD_TYPES and clock == "8000":
+        if name in _NUMBERS and clock == str(clock_rate(name)):
             codecs.setdefault(name, int(payload_type))
         elif name == "TELEPHONE-EVENT" and clock == "8000" and events is None:
             events = int(payload_type)
@@ -108,7 +109,7 @@ class PbxNegotiation:
 
     def offer(self, port: int) -> bytes:
         """Our offer. In a running call the codec agreed on comes first."""
-        formats = {name: PAYLOAD_TYPES[name] for name in self._codecs}
+        formats = {name: _NUMBERS[name] for name in self._codecs}
         if self._last is not None:
             formats = {self._last.codec: self._last.payload_type} | formats
         events = OWN_EVENTS if self._last is None else self._last.events
@@ -172,7 +173,7 @@ class PbxNegotiation:
         profile = "RTP/SAVP" if self._keys else "RTP/AVP"
         audio = [f"m=audio {port} {profile} {' '.join(map(str, formats))}"]
         audio += [f"a=crypto:{line}" for line in crypto]
-        audio += [f"a=rtpmap:{number} {name}/8000" for name, number in codecs.items()]
+        audio += [f"a=rtpmap:{number} {name}/{clock_rate(name)}" for name, number in codecs.items()]
         if events is not None:
             audio += [f"a=rtpmap:{events} telephone-event/8000", f"a=fmtp:{events} 0-15"]
         audio += ["a=ptime:20", f"a={direction}"]

@@ -14,10 +14,15 @@ from siperb_core.testing.softphone_peer import Peer, RemotePeer
 
 _DIRECTIONS: Final = ("sendrecv", "sendonly", "recvonly", "inactive")
 _MIRRORED: Final = {"sendrecv": "sendrecv", "sendonly": "recvonly", "recvonly": "sendonly", "inactive": "inactive"}
-_FORMATS: Final = {"opus": (111, "opus/48000/2"), "G722": (9, "G722/8000"), "PCMA": (8, "PCMA/8000")}
+_FORMATS: Final = {
+    "opus": (111, "opus/48000/2"),
+    "G722": (9, "G722/8000"),
+    "PCMA": (8, "PCMA/8000"),
+    "L16": (96, "L16/16000"),
+}
 _STATIC: Final = {"0": ("PCMU", 8000), "8": ("PCMA", 8000), "9": ("G722", 8000)}
 _EVENTS: Final = {48000: 110, 8000: 126}  # telephone-event by its clock, as Chromium has it
-_SPELLING: Final = {"OPUS": "opus", "G722": "G722", "PCMA": "PCMA", "PCMU": "PCMU"}
+_SPELLING: Final = {"OPUS": "opus", "G722": "G722", "PCMA": "PCMA", "PCMU": "PCMU", "L16": "L16"}
 
 
 @attrs.frozen
@@ -110,6 +115,7 @@ class Writer:
         """An offer of these codecs and telephone-event at both clocks."""
         formats = {name: _FORMATS.get(name, (0, "PCMU/8000")) for name in codecs}
         clocks = {rtp_codecs.clock_rate(name) for name in codecs}
+        clocks = clocks & _EVENTS.keys() or {8000}
         events = {clock: _EVENTS[clock] for clock in sorted(clocks, reverse=True)}
         return self._write([self._audio(dict(formats.values()), events, direction, "actpass", mid)], mid)
 

@@ -1,0 +1,140 @@
+"""A codec that the core knows nothing about, given by a plugin (`siperb_codecs`) with a transcoder to one that it
+knows: softphones and PBXs are offered it, and calls with it are heard.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from siperb_core.cli import main
+from siperb_core.gateway import Gateway
+from siperb_core.plugins import GROUP
+from siperb_core.testing import Pbx, PbxSettings, Softphone, open_gateway, open_pbx, open_softphone, websocket_url
+from siperb_core.testing.gateway import address
+
+PLUGIN = """
+import array, sys
+from siperb_core import Codec, g711, hookimpl
+
+class Coder:
+    def __init__(self, source): self.source, self.last = source, b""
+    def transcode(self, payload):
+        if len(payload) != {"L16": 640, "PCMA": 160}[self.source]: raise ValueError("not 20 ms")
+        samples = array.array("h", payload if self.source == "L16" else g711.decode("PCMA", payload))
+        if self.source == "L16":
+            if sys.byteorder == "little": samples.byteswap()
+            halves = array.array("h", ((a + b) // 2 for a, b in zip(samples[::2], samples[1::2])))
+            self.last = g711.encode("PCMA", halves.tobytes())
+        else:
+            doubled = array.array("h", (sample for sample in samples for _ in range(2)))
+            if sys.byteorder == "little": doubled.byteswap()
+            self.last = doubled.tobytes()
+        return self.last
+    def conceal(self): return self.last
+    def close(self): pass
+
+class Wide:
+    name = "wide"
+    def pairs(self): return frozenset({("L16", "PCMA"), ("PCMA", "L16")})
+    def create(self, source, target, *, ptime=20): return Coder(source.name)
+
+@hookimpl
+def siperb_codecs(): return [Codec("L16", 16000)]
+@hookimpl
+def siperb_transcoders(): return [Wide()]
+"""
+
+TRUNK = """
+[[connection]]
+name = "office"
+type = "outbound_trunk"
+users = ["alice"]
+allow_from = ["127.0.0.1"]
+codecs = {codecs}
+[connection.settings]
+server = "127.0.0.1"
+port = {port}
+"""
+
+
+@pytest.fixture
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    info = tmp_path / "siperb_wide-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: siperb-wide\nVersion: 1\n")
+    (info / "entry_points.txt").write_text(f"[{GROUP}]\nwide = siperb_wide_plugin\n")
+    (tmp_path / "siperb_wide_plugin.py").write_text(PLUGIN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))  # of the media workers
+    monkeypatch.delitem(sys.modules, "siperb_wide_plugin", raising=False)
+
+
+@asynccontextmanager
+async def world(
+    folder: Path, phone_has: str, pbx_has: str, connection: str
+) -> AsyncIterator[tuple[Gateway, Softphone, Pbx]]:
+    with trio.fail_after(60):
+        async with (
+            open_pbx(PbxSettings(codecs=(pbx_has,))) as pbx,
+            open_gateway(folder, TRUNK.format(port=pbx.local[1], codecs=connection)) as gateway,
+            open_softphone(
+                websocket_url(gateway), "alice-web", "gw.example", "alice-secret", codecs=(phone_has,)
+            ) as phone,
+        ):
+            assert main(["check", "--config", str(folder / "siperb.toml")]) == 0, (
+                "the command line knows the codec, too"
+            )
+            yield gateway, phone, pbx
+
+
+CASES = [("L16", "PCMA", "transcode"), ("PCMA", "L16", "transcode"), ("L16", "L16", "relay")]
+
+
+@pytest.mark.usefixtures("plugin")
+@pytest.mark.parametrize(("phone_has", "pbx_has", "mode"), CASES)
+async def test_a_softphone_calls(tmp_path: Path, phone_has: str, pbx_has: str, mode: str) -> None:
+    async with world(tmp_path, phone_has, pbx_has, f'["{pbx_has}"]') as (gateway, phone, _):
+        call = await phone.call("600")
+        await call.answered()
+        (row,) = await gateway.operations.call("show.calls")
+        assert (row["media"]["client_codec"], row["media"]["peer_codec"]) == (phone_has, pbx_has)
+        assert row["media"]["mode"] == mode
+        call.play(700)
+        await call.hears(700)  # the PBX's echo: there and back again
+        heard = await call.listen()
+        assert heard.is_tone(700, within=5, above_rest=15), heard
+        await call.hangup()
+
+
+@pytest.mark.usefixtures("plugin")
+@pytest.mark.parametrize(("phone_has", "pbx_has", "mode"), CASES)
+async def test_a_pbx_calls(tmp_path: Path, phone_has: str, pbx_has: str, mode: str) -> None:
+    async with world(tmp_path, phone_has, pbx_has, f'["{pbx_has}"]') as (gateway, phone, pbx):
+        call = await pbx.call(f"sip:alice@{':'.join(map(str, address(gateway, 'udp')))}")
+        here = await phone.next_call()
+        assert b"L16/16000" in here.invite.body, "softphones are offered it"
+        await here.accept()
+        await call.answered()
+        (row,) = await gateway.operations.call("show.calls")
+        assert (row["media"]["client_codec"], row["media"]["peer_codec"]) == (phone_has, pbx_has)
+        assert row["media"]["mode"] == mode
+        here.play(700)
+        await call.hears(700)
+        call.play(440)
+        await here.hears(440)
+        await here.hangup()
+
+
+async def test_without_the_plugin_nobody_is_offered_it(tmp_path: Path) -> None:
+    async with world(tmp_path, "PCMA", "PCMA", '["PCMA"]') as (_, phone, pbx):
+        with trio.fail_after(20):
+            call = await phone.call("600")
+            await call.answered()
+            assert b"L16" not in pbx.calls[0].invite.body
+            await call.hangup()
