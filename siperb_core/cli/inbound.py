@@ -1,4 +1,6 @@
-"""`siperb route NUMBER --from CONNECTION`: who rings when a PBX calls that number through the connection."""
+"""`siperb route NUMBER --from CONNECTION`: who rings when a PBX calls that number through the connection, plugins asked
+(hook `siperb_ring`) as for a call. What a plugin remembers in a running gateway is not known here.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +11,18 @@ import attrs
 
 from siperb_core.cli.output import FINE, NOT_FINE, USAGE, CommandError, print_json, table
 from siperb_core.cli.setup import ask_if_running, load_all, usable
+from siperb_core.defaults.devices import ConfiguredDevices
+from siperb_core.entries.contract import Refusal
+from siperb_core.entries.decisions import CallAttempt
 from siperb_core.entries.model import Entry, down_because
+from siperb_core.entries.peer import escape_user
 from siperb_core.routing import explain_inbound
+from siperb_core.sip import parse
 
 
 def route_inbound(number: str, connection: str, method: str, config: Path, *, as_json: bool) -> int:
     """Explain; it is the code that rings. Raises CommandError where there is no such connection."""
-    result, _ = load_all(config, only=("siperb_connection_types", "siperb_transports"))
+    result, plugins = load_all(config, only=("siperb_connection_types", "siperb_transports", "siperb_ring"))
     found = usable(result)
     entry = found.connection(connection)
     if entry is None:
@@ -25,11 +32,17 @@ def route_inbound(number: str, connection: str, method: str, config: Path, *, as
     rows = ask_if_running(config, "show.connections")
     registered = ask_if_running(config, "show.registrations")
     here = None if registered is None else {row["device"] for row in registered}
+    plugins.add_own("devices", ConfiguredDevices(found.devices))
+    rings = plugins.ring(_attempt(number, entry, explanation.users, method))
+    refused = f"a plugin refuses the call: {rings.status} {rings.reason}" if isinstance(rings, Refusal) else ""
     devices = [
         {"device": item.name, "user": item.user, "registered": None if here is None else item.name in here}
-        for item in found.devices_of(entry, number)
+        for item in (() if isinstance(rings, Refusal) else rings)
     ]
-    wrong = _against(entry, rows) or _nobody(explanation.users, devices)
+    users = explanation.users
+    if not refused and not devices and (silent := found.devices_of(entry, number)):
+        refused = f"a plugin lets none of its devices ring ({', '.join(device.name for device in silent)})"
+    wrong = _against(entry, rows) or refused or _nobody(users, devices)
     if as_json:
         row = {"number": number, "connection": connection, "method": method, "taken": not wrong, "why": wrong}
         print_json({**row, **_lists(explanation.users, explanation.rows), "devices": devices})
@@ -47,6 +60,25 @@ def route_inbound(number: str, connection: str, method: str, config: Path, *, as
     if devices:
         print("\n" + table(devices, {"device": "DEVICE", "user": "USER", "registered": "REGISTERED"}))
     return NOT_FINE if wrong else FINE
+
+
+def _attempt(number: str, entry: Entry, users: tuple[str, ...], method: str) -> CallAttempt:
+    """A call as plugins would be asked about it; its request has what a request must have, and no more."""
+    uri, caller = f"sip:{escape_user(number)}@localhost", "sip:anonymous@anonymous.invalid"
+    headers = {
+        "Via": "SIP/2.0/TCP localhost;branch=z9hG4bKexplained",
+        "From": f"<{caller}>;tag=explained",
+        "To": f"<{uri}>",
+        "Call-ID": "explained",
+        "CSeq": f"1 {method}",
+        "Max-Forwards": "70",
+        "Content-Length": "0",
+    }
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return CallAttempt(
+        call_id="explained", direction="inbound", method=method, number=number, caller=caller,
+        request=parse(f"{method} {uri} SIP/2.0\r\n{lines}\r\n".encode()), connection=entry.name, users=users,
+    )  # fmt: skip
 
 
 def _lists(users: tuple[str, ...], rows: tuple[Any, ...]) -> dict[str, Any]:

@@ -174,6 +174,34 @@ def test_plugins(siperb: Terminal) -> None:
     assert "connection type outbound_trunk" in siperb.out
 
 
+def test_route_from_a_connection_asks_plugins_who_rings(
+    siperb: Terminal, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "night.py").write_text(
+        "from siperb_core import Refusal, hookimpl\n@hookimpl\ndef siperb_ring(call, devices):\n"
+        "    assert call.request.method == 'INVITE' and call.connection == 'office' and call.users == ('alice',)\n"
+        "    return {'1': [], '2': Refusal(486, 'Asleep'), '3': devices[:1]}.get(call.number)\n"
+    )
+    (tmp_path / "night-1.dist-info").mkdir()
+    (tmp_path / "night-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: night\nVersion: 1\n")
+    (tmp_path / "night-1.dist-info" / "entry_points.txt").write_text("[siperb.plugins]\nnight = night\n")
+    monkeypatch.delitem(sys.modules, "night", raising=False)
+    tablet = '[[device]]\nname = "tablet"\nuser = "alice"\npassword = { env = "LAPTOP" }\n'
+    config.write_text(TEXT.replace("weight = 10", 'weight = 10\nusers = ["alice"]') + tablet)
+    found = [siperb("route", number, "--from", "office") or siperb.out.splitlines()[0] for number in "034"]
+    assert found == [
+        "0 from office rings laptop, tablet",
+        "3 from office rings laptop",
+        "4 from office rings laptop, tablet",
+    ]
+    assert siperb("route", "1", "--from", "office") == 1
+    assert "a plugin lets none of its devices ring (laptop, tablet)" in siperb.out
+    assert siperb("route", "2", "--from", "office") == 1
+    assert "a plugin refuses the call: 486 Asleep" in siperb.out
+    monkeypatch.delitem(sys.modules, "night", raising=False)
+
+
 @pytest.mark.parametrize(
     "words", [("--help",), ("nonsense",), ("plugins",), ("plugins", "check", "loud"), ("route", "234"), ("check",)]
 )
