@@ -67,7 +67,7 @@ class DirectSettings:
     that ring together); with `names` a user can be dialled by name as well.
     """
 
-    numbers: Mapping[str, Any] = attrs.field(factory=dict, converter=_numbers)
+    numbers: Any = attrs.field(factory=dict, converter=_numbers)  # a table; Any, as then it is we who say what is wrong
     names: bool = True
 
     def users_of(self, number: str) -> tuple[str, ...]:
