@@ -262,7 +262,7 @@ class Authenticates(Protocol):
 @runtime_checkable
 class KnowsItsPeer(Protocol):
     """A live connection may give this as well: then nobody at an address of its PBX's gets that address locked out by
-    showing wrong passwords.
+    showing wrong passwords, and what comes from there inside a call may be its PBX's.
     """
 
     def is_at(self, host: str) -> bool:
