@@ -50,9 +50,9 @@ def run(*command: str | Path, cwd: Path, expect: int = 0) -> str:
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of the core and the trunk, by the command `make dist` uses."""
+    """Of the core and all plugins, by the command `make dist` uses."""
     folder = tmp_path_factory.mktemp("wheels")
-    for package in (ROOT, ROOT / "plugins" / "connection_trunk"):
+    for package in (ROOT, *sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))):
         run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, package, cwd=folder)
     return folder
 
@@ -112,6 +112,16 @@ def test_the_core_with_one_plugin(tmp_path: Path, wheels: Path) -> None:
     assert "fine" in run(binaries / "siperb", "check", cwd=tmp_path)
     rows = json.loads(run(binaries / "siperb", "plugins", "--json", cwd=tmp_path))
     assert {row["name"]: row["state"] for row in rows} == {"defaults": "loaded", "connection_trunk": "loaded"}
+
+
+def test_the_core_with_every_plugin(tmp_path: Path, wheels: Path) -> None:
+    names = {path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml")}
+    packages = [f"siperb-{name.replace('_', '-')}" for name in sorted(names)]
+    binaries = fresh(tmp_path, wheels, "siperb-core", *packages)
+    (tmp_path / "siperb.toml").write_text(CONFIG)
+    rows = json.loads(run(binaries / "siperb", "plugins", "--json", cwd=tmp_path))
+    assert {row["name"]: row["reason"] for row in rows if row["state"] != "loaded"} == {}
+    assert {row["name"] for row in rows} == {"defaults", *names}
 
 
 def test_a_new_package_as_a_wheel_carries_a_call(tmp_path: Path, wheels: Path) -> None:
