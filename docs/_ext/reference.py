@@ -158,8 +158,11 @@ def _class(cls: type[Any]) -> str:
 
 
 def _doc(value: object) -> str:
-    text = " ".join((inspect.getdoc(value) or "").split())
-    return re.sub(r"([<>*_])(?![^`]*`(?:[^`]*`[^`]*`)*[^`]*$)", r"\\\1", text)
+    """A docstring as a paragraph, the examples at its end as a block; a test runs them."""
+    said, mark, examples = (inspect.getdoc(value) or "").partition(">>> ")
+    text = " ".join(said.split())
+    text = re.sub(r"([<>*_])(?![^`]*`(?:[^`]*`[^`]*`)*[^`]*$)", r"\\\1", text)
+    return f"{text}\n\n```python\n{mark}{examples}\n```" if mark else text
 
 
 # ---- keys of the configuration

@@ -124,7 +124,11 @@ def _is_address(host: str) -> bool:
 
 
 def escape_user(text: str) -> str:
-    """A text as the user part of a URI (`#` becomes `%23`)."""
+    """A text as the user part of a URI.
+
+    >>> escape_user("*98#")
+    '*98%23'
+    """
     return quote(text.encode("utf-8", "surrogateescape"), safe=_USER_UNRESERVED)
 
 
@@ -134,5 +138,9 @@ def bracketed(host: str) -> str:
 
 
 def with_port(host: str, port: int | None) -> str:
-    """`host` or `host:port`, as it stands in a URI."""
+    """`host` or `host:port`, as it stands in a URI.
+
+    >>> with_port("pbx.example.com", None), with_port("2001:db8::1", 5061)
+    ('pbx.example.com', '[2001:db8::1]:5061')
+    """
     return bracketed(host) if port is None else f"{bracketed(host)}:{port}"

@@ -33,7 +33,11 @@ class Pattern(Protocol):
 
 @lru_cache(maxsize=4096)
 def compile_pattern(text: str) -> Pattern:
-    """Compile a dial pattern. Raises PatternError with the reason."""
+    r"""Compile a dial pattern. Raises PatternError with the reason.
+
+    >>> [bool(compile_pattern(r"^2\d{2}$").search(number)) for number in ("234", "2345")]
+    [True, False]
+    """
     if not text:
         raise PatternError("is empty")
     if len(text) > MAX_PATTERN:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import importlib
 import inspect
 import re
@@ -12,6 +13,7 @@ from typing import Any
 import attrs
 import pytest
 
+import siperb_core
 from siperb_core import hookspecs
 from siperb_core.quality import LEVELS, check
 from siperb_core.testing.scaffold import scaffold
@@ -130,6 +132,28 @@ def test_the_pages_are_written_once(tmp_path: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     reference.write(tmp_path)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+
+
+def test_examples_are_true() -> None:
+    """Those of the docstrings of the whole core, and of every page, the generated ones as they are written now."""
+    finder, runner = doctest.DocTestFinder(), doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    found = [
+        example
+        for path in CORE.rglob("*.py")
+        if re.search(r"^ +>>> ", path.read_text(), re.MULTILINE)
+        for example in finder.find(importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts)))
+    ]
+    pages = {path.name: path.read_text() for path in DOCS.rglob("*.md") if path.name not in reference.PAGES}
+    pages |= {"hooks.md": reference.hooks(), "plugin-types.md": reference.plugin_types()}
+    names = {name: getattr(siperb_core, name) for name in siperb_core.__all__}
+    for name, text in pages.items():
+        unfenced = re.sub(r"^[ ]*```.*$", "", text, flags=re.MULTILINE)
+        found.append(doctest.DocTestParser().get_doctest(unfenced, dict(names), name, name, 0))
+    failed = sum(runner.run(example).failed for example in found)
+    tried = {example.name: len(example.examples) for example in found if example.examples}
+    assert failed == 0
+    assert sum(tried.values()) >= 3
+    assert "plugin-types.md" in tried, "the reference shows the examples of what is public"
 
 
 def test_every_rule_of_the_scale_is_in_its_page(tmp_path: Path) -> None:
