@@ -58,6 +58,7 @@ bench-hooks: $(STAMP)
 
 bench-media: $(STAMP)
 	$(BIN)/python bench/media.py
+	$(BIN)/python bench/media_quality.py
 
 bench-sip: $(STAMP)
 	$(BIN)/python bench/sip.py

@@ -108,12 +108,9 @@ class LoadCall:
                 raise SystemExit(f"{kind}: {detail}")
             self.connected.set()
 
-        def heard(data: bytes, now: float) -> None:
-            self.received["web"] += 1
-
         self.connection: Any
         if keys:
-            self.connection = KeyedConnection(self.web, heard)
+            self.connection = KeyedConnection(self.web, self.web_heard)
         else:
             self.connection = ClientConnection(
                 self.web,
@@ -121,7 +118,7 @@ class LoadCall:
                 certificate=certificate,
                 tie_breaker=secrets.randbits(64),
                 report=report,
-                on_rtp=heard,
+                on_rtp=self.web_heard,
                 on_rtcp=lambda data, now: None,
             )
 
@@ -168,6 +165,10 @@ class LoadCall:
         self.connection.send(struct.pack("!BBHII", 0x80, payload_type, n & 0xFFFF, n * step & 0xFFFFFFFF, 1) + web)
         packet = struct.pack("!BBHII", 0x80, 9, n & 0xFFFF, n * 160 & 0xFFFFFFFF, 2) + pbx
         self.phone.sendto(packet, self.peer_address)
+
+    def web_heard(self, data: bytes, now: float) -> None:
+        """Take an RTP packet the softphone hears."""
+        self.received["web"] += 1
 
     def phone_readable(self) -> None:
         """Take what the phone hears, and when the kernel got it."""
