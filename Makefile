@@ -62,6 +62,7 @@ bench-media: $(STAMP)
 
 bench-sip: $(STAMP)
 	$(BIN)/python bench/sip.py
+	$(BIN)/python bench/sdp.py
 
 fuzz: $(STAMP)
 	$(BIN)/python tests/fuzz/fuzz_sip.py --seconds $$(($(SECONDS) / 2))
