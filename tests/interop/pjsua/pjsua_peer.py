@@ -44,6 +44,11 @@ class Pjsua:
             self._news.set()
             self._news = trio.Event()
 
+    async def ready(self) -> None:
+        """Wait until it runs; what else it has said is kept: a registration may be through before."""
+        while not any(said["event"] == "ready" for said in self.events):
+            await self._news.wait()
+
     async def order(self, do: str, **more: Any) -> None:
         """Have it do something."""
         assert self._process.stdin is not None
@@ -61,11 +66,13 @@ class Pjsua:
             await self._news.wait()
 
     async def hears(self, hz: int) -> tones.Heard:
-        """Wait until it hears a tone."""
+        """Wait until it hears a tone, from now on: what it has of an earlier call does not count."""
+        file = self._folder / "heard.wav"
+        enough = file.stat().st_size + _RATE  # half a second more
         while True:
-            pcm = (self._folder / "heard.wav").read_bytes()[44:]
+            pcm = file.read_bytes()
             heard = tones.analyse(pcm[-_RATE:], _RATE)
-            if heard.is_tone(hz):
+            if len(pcm) >= enough and heard.is_tone(hz):
                 return heard
             await trio.sleep(0.2)
 
@@ -98,7 +105,7 @@ async def open_pjsua(folder: Path, address: str, transport: str = "udp", **setti
             assert process.stdout is not None
             await process.stdin.send_all(json.dumps(given).encode() + b"\n")
             with trio.fail_after(30):
-                await pjsua.event("ready")
+                await pjsua.ready()
             yield pjsua
             nursery.cancel_scope.cancel()
     finally:

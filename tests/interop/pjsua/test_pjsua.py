@@ -52,6 +52,12 @@ user = "alice"
 password = "alice-secret"
 """
 
+TCP_LISTENER = """
+[[listen]]
+transport = "tcp"
+bind = "127.0.0.1:0"
+"""
+
 TLS_LISTENER = """
 [[listen]]
 transport = "tls"
@@ -90,18 +96,25 @@ async def phone_at(gateway: Gateway) -> AsyncIterator[Softphone]:
         yield phone
 
 
-@pytest.mark.parametrize(("transport", "srtp"), [("udp", "off"), ("tls", "off"), ("tls", "sdes")])
+def listening(folder: Path, transport: str, there: str) -> tuple[str, dict[str, str]]:
+    """The gateway's further listener for a transport, and the files both ends need for TLS."""
+    if transport != "tls":
+        return (TCP_LISTENER if transport == "tcp" else ""), {}
+    certificate, key = map(str, write_certificate(folder, there, "127.0.0.1"))
+    files = {"ca": certificate, "certificate": certificate, "key": key}
+    return TLS_LISTENER.format(certificate=certificate, key=key), files
+
+
+@pytest.mark.parametrize(("transport", "srtp"), [("udp", "off"), ("tcp", "off"), ("tls", "off"), ("tls", "sdes")])
 async def test_called_held_and_hung_up(tmp_path: Path, transport: str, srtp: str) -> None:
     there = own_address()
-    certificate, key = write_certificate(tmp_path, there, "127.0.0.1")
-    files = {"ca": str(certificate), "certificate": str(certificate), "key": str(key)} if transport == "tls" else {}
-    more = f'ca = "{certificate}"' if files else ""
+    listener, files = listening(tmp_path, transport, there)
+    more = f'ca = "{files["ca"]}"' if files else ""
     trunk = TRUNK.format(there=there, transport=transport, srtp=srtp, more=more)
-    head = GATEWAY + (TLS_LISTENER.format(certificate=certificate, key=key) if files else "")
     with trio.fail_after(LIMIT):
         async with (
             open_pjsua(tmp_path, there, transport, srtp=srtp == "sdes", **files) as pbx,
-            open_gateway(tmp_path, trunk, head=head) as gateway,
+            open_gateway(tmp_path, trunk, head=GATEWAY + listener) as gateway,
             phone_at(gateway) as phone,
         ):
             call = await phone.call("4711")
@@ -171,26 +184,34 @@ async def test_transferred_by_the_softphone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("algorithms", "used"), [('["SHA-256"]', "SHA-256"), ('["MD5", "SHA-256"]', "SHA-256"), ('["MD5"]', "MD5")]
+    ("algorithms", "used", "transport"),
+    [
+        ('["SHA-256"]', "SHA-256", "udp"),
+        ('["MD5", "SHA-256"]', "SHA-256", "tcp"),
+        ('["MD5", "SHA-256"]', "SHA-256", "tls"),
+        ('["MD5"]', "MD5", "udp"),
+    ],
 )
 async def test_it_registers_by_the_algorithms_of_its_entry_and_calls_both_ways(
-    tmp_path: Path, algorithms: str, used: str
+    tmp_path: Path, algorithms: str, used: str, transport: str
 ) -> None:
     there = own_address()
-    seen: list[Message] = []
+    listener, files = listening(tmp_path, transport, there)
+    seen: list[tuple[Message, str]] = []
     branch = BRANCH.replace("[connection.settings]", f"algorithms = {algorithms}\n[connection.settings]")
     with trio.fail_after(LIMIT):
-        async with open_gateway(tmp_path, branch) as gateway, phone_at(gateway) as phone:
-            gateway.signalling.tap = lambda message, flow, out: None if out else seen.append(message.copy())
-            host, port = address(gateway, "udp")
+        async with open_gateway(tmp_path, branch, head=GATEWAY + listener) as gateway, phone_at(gateway) as phone:
+            gateway.signalling.tap = lambda message, flow, out: seen.append((message.copy(), flow.transport))
+            host, port = address(gateway, transport)
+            server = f"sip:{host}:{port};transport={transport}"
             account = {"username": "branch", "password": "branch-secret-0123456789"}
-            settings = {"id": "sip:branch@gw.example", "registrar": f"sip:{host}:{port}", **account}
-            async with open_pjsua(tmp_path, there, **settings) as pbx:
+            settings = {"id": "sip:branch@gw.example", "registrar": server, **account, **files}
+            async with open_pjsua(tmp_path, there, transport, **settings) as pbx:
                 await pbx.event("registration", status=200)
-                proofs = [message.get("Authorization") for message in seen if message.method == "REGISTER"]
+                proofs = [message.get("Authorization") for message, _ in seen if message.method == "REGISTER"]
                 assert any(f"algorithm={used}" in proof for proof in proofs if proof), proofs
 
-                await pbx.order("call", uri=f"sip:100@{host}:{port}")
+                await pbx.order("call", uri=server.replace("sip:", "sip:100@"))
                 incoming = await phone.next_call()
                 await pbx.event("call", state="EARLY")
                 await incoming.accept()
@@ -204,6 +225,10 @@ async def test_it_registers_by_the_algorithms_of_its_entry_and_calls_both_ways(
                 await call.answered()
                 await pbx.event("call", state="CONFIRMED")
                 await call.hears(TONE)
+                await pbx.hears(HUM)
                 await pbx.order("hangup")
                 await call.ended.wait()
             await gateway.calls.wait_idle()
+            for method in ("REGISTER", "INVITE", "BYE"):
+                ways = {way for message, way in seen if message.method == method}
+                assert ways - {"ws"} == {transport}, method
