@@ -196,6 +196,7 @@ async def outbound_registration(folder: Path) -> None:
 [[connection]]
 name = "office"
 type = "outbound_registration"
+allow_from = ["{ADDRESS}"]
 [connection.settings]
 server = "{SECOND_ADDRESS}"
 port = 5060

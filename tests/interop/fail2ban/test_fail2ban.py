@@ -30,13 +30,12 @@ def lines_of(*failures: tuple[str, str], prefix: str = "") -> str:
     """What the gateway logs when these users fail at these addresses."""
     file = io.StringIO()
     logger = structlog.wrap_logger(LogFile(file), processors=[JsonLine()])
-    host: Any = SimpleNamespace(signalling=SimpleNamespace(rejected={"credentials": 0}), now=lambda: 0.0)
+    host: Any = SimpleNamespace(signalling=SimpleNamespace(rejected={"credentials": 0}), now=lambda: 0.0, loaded=list)
     guard = Guard(host)
     for source, user in failures:
-        flow: Any = SimpleNamespace(remote=(source, 5060))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("siperb_core.guard.log", logger)
-            guard.failed(flow, user, "wrong username or password")
+            guard.failed(source, user, "wrong username or password")
     return "".join(prefix + line for line in file.getvalue().splitlines(keepends=True))
 
 
