@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 import time
 from pathlib import Path
@@ -21,7 +20,7 @@ import trio
 
 from siperb_core.gateway import Gateway
 from siperb_core.log import configure_log, write_in_batches
-from siperb_core.process import settle_collector
+from siperb_core.process import raise_descriptor_limit, settle_collector
 
 INTERVAL = 0.01
 
@@ -99,7 +98,6 @@ async def main(config: Path, rest: float) -> None:
 
 
 if __name__ == "__main__":
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    raise_descriptor_limit()
     configure_log()
     trio.run(main, Path(sys.argv[1]), float(sys.argv[2]))

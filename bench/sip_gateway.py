@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import socket
 import sys
 from pathlib import Path
@@ -22,7 +21,7 @@ import trio
 
 from siperb_core.gateway import Gateway
 from siperb_core.log import configure_log, write_in_batches
-from siperb_core.process import settle_collector
+from siperb_core.process import raise_descriptor_limit, settle_collector
 from siperb_core.transport.contract import Receiver
 from siperb_core.transport.udp import SOCKET_BUFFER, UdpFlow, UdpListener
 
@@ -84,7 +83,6 @@ async def main(config: Path, *, media: bool) -> None:
 
 
 if __name__ == "__main__":
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    raise_descriptor_limit()
     configure_log()
     trio.run(lambda: main(Path(sys.argv[1]), media="--media" in sys.argv))  # type: ignore[arg-type, misc]

@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import re
-import resource
 import select
 import socket
 import ssl
@@ -22,6 +21,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
+
+from siperb_core.process import raise_descriptor_limit
 
 TALK_SECONDS = 0.05
 GIVE_UP_SECONDS = 10.0
@@ -333,8 +334,7 @@ class Registerer:
 
 def main(job: dict[str, Any]) -> None:
     """Do the job."""
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    raise_descriptor_limit()
     loop = Loop()
 
     def wait_for_word() -> None:
