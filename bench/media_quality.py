@@ -17,6 +17,7 @@ import subprocess
 import tempfile
 import time
 from contextlib import AsyncExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -147,11 +148,9 @@ async def measure(bridge: Bridge, pcm: bytes) -> dict[str, dict[str, float]]:
 
 def missing() -> str:
     """What there is not; "" where it can be measured."""
-    try:
-        import numpy  # noqa: F401
-        import pesq  # noqa: F401
-    except ImportError as error:
-        return f"{error.name} is not installed"
+    for module in ("numpy", "pesq"):
+        if find_spec(module) is None:
+            return f"{module} is not installed"
     return "" if shutil.which("espeak-ng") else "espeak-ng is not installed"
 
 
