@@ -43,7 +43,7 @@ def memory(pid: int) -> float:
 
 async def measure(bridge: Bridge, count: int, seconds: int, codec: str) -> Figures:
     """Run so many calls through it and take its figures."""
-    load = subprocess.Popen(  # noqa: ASYNC220
+    load = subprocess.Popen(  # noqa: ASYNC220 - nothing is measured while it starts
         [sys.executable, Path(__file__).with_name("media_load.py")],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

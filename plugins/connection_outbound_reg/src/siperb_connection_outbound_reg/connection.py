@@ -278,7 +278,7 @@ class _Driver:
         if not self._knows_options:
             await trio.sleep_forever()
         self._ctx.log.info("registration.pbx_silent")
-        while not await self._is_there():  # noqa: ASYNC110
+        while not await self._is_there():  # noqa: ASYNC110 - nor does it tell that it is back
             await trio.sleep(qualify.RETRY_SECONDS)
 
     async def _is_there(self) -> bool:
