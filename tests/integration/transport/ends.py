@@ -1,4 +1,4 @@
-"""What the transport tests share: a listener run in a nursery, and a receiver that notes what it is given."""
+"""What the transport tests share: a listener run in a nursery, and receivers that note what they are given."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import trio
 
 from siperb_core.entries.model import Listen
+from siperb_core.transport.contract import vouch
 
 
 class Inbox:
@@ -40,6 +41,26 @@ class Inbox:
     @property
     def empty(self) -> bool:
         return self._receive.statistics().current_buffer_used == 0
+
+
+class Gatekeeper(Inbox):
+    """A receiver that can tell who is known: who says the password."""
+
+    def __init__(self, password: bytes) -> None:
+        super().__init__()
+        self.noted: list[tuple[str, str]] = []
+        self._password = password
+
+    def received(self, data: bytes, flow: Any) -> None:
+        if data == self._password:
+            vouch(flow)
+        super().received(data, flow)
+
+    def knows(self, flow: Any) -> bool:
+        return False
+
+    def nuisance(self, what: str, event: str, source: str, **details: object) -> None:
+        self.noted.append((what, event))
 
 
 @contextlib.asynccontextmanager

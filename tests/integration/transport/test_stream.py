@@ -18,7 +18,7 @@ from siperb_core.transport.contract import TlsOptions, vouch
 from siperb_core.transport.stream import StreamTransport
 
 from .certificates import write_certificate
-from .ends import Inbox, listening
+from .ends import Gatekeeper, Inbox, listening
 
 TCP, TLS = StreamTransport("tcp"), StreamTransport("tls")
 HEAD = (
@@ -186,29 +186,10 @@ async def test_connections_we_opened_are_kept_alive(inbox: Inbox, autojump_clock
                 assert await inbox.message() == (MESSAGE, flow)
 
 
-class Gatekeeper(Inbox):
-    """A receiver that can tell who is known: who says MESSAGE."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.noted: list[tuple[str, str]] = []
-
-    def received(self, data: bytes, flow: Any) -> None:
-        if data == MESSAGE:
-            vouch(flow)
-        super().received(data, flow)
-
-    def knows(self, flow: Any) -> bool:
-        return False
-
-    def nuisance(self, what: str, event: str, source: str, **details: object) -> None:
-        self.noted.append((what, event))
-
-
 async def test_strangers_cannot_take_the_place_of_peers_or_of_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream_module, "MAX_STRANGERS", 16)
     monkeypatch.setattr(stream_module, "MAX_CONNECTIONS", 1)
-    inbox = Gatekeeper()
+    inbox = Gatekeeper(MESSAGE)
     async with listening(TCP, inbox) as listener, await trio.open_tcp_stream(*listener.local) as peer:
         await peer.send_all(MESSAGE)
         await inbox.message()
@@ -232,7 +213,7 @@ async def test_strangers_cannot_take_the_place_of_peers_or_of_our_own(monkeypatc
 
 
 async def test_who_is_no_peer_is_sent_away(autojump_clock: trio.testing.MockClock) -> None:
-    inbox = Gatekeeper()
+    inbox = Gatekeeper(MESSAGE)
     async with listening(TCP, inbox) as listener, await trio.open_tcp_stream(*listener.local) as peer:
         async with await trio.open_tcp_stream(*listener.local) as stranger:
             start = trio.current_time()
@@ -248,7 +229,7 @@ async def test_who_is_no_peer_is_sent_away(autojump_clock: trio.testing.MockCloc
 
 
 async def test_a_strangers_flood_costs_its_connection_and_a_peer_may_be_busy() -> None:
-    inbox = Gatekeeper()
+    inbox = Gatekeeper(MESSAGE)
     async with listening(TCP, inbox) as listener, await trio.open_tcp_stream(*listener.local) as peer:
         async with await trio.open_tcp_stream(*listener.local) as stranger:
             try:
@@ -277,7 +258,7 @@ async def test_a_body_beyond_the_bound_is_answered_413(inbox: Inbox) -> None:
 
 async def test_a_strangers_connection_is_not_used_for_its_address() -> None:
     """RFC 5923 section 9: behind one NAT he may come from the PBX's address and port."""
-    inbox = Gatekeeper()
+    inbox = Gatekeeper(MESSAGE)
     async with listening(TCP, inbox) as listener, await trio.open_tcp_stream(*listener.local) as stranger:
         alias = b"Via: SIP/2.0/TCP 127.0.0.1:9;alias;branch=z9hG4bK1\r\n"
         await stranger.send_all(with_body(b"1").replace(b"Via: SIP/2.0/TCP c;branch=z9hG4bK1\r\n", alias))

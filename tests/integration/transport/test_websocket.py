@@ -1,43 +1,23 @@
-"""WebSocket: softphones are heard and answered, and a bad one harms only itself."""
+"""WebSocket: softphones are heard and answered, over TLS too, and noticed when they are gone."""
 
 from __future__ import annotations
 
 import errno
 import socket
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
-import trio_websocket
-from hypothesis import given
-from hypothesis import strategies as st
-from trio_websocket import open_websocket
 
-from siperb_core.sip import parse
-from siperb_core.transport import accepting, websocket
-from siperb_core.transport.contract import vouch
+from siperb_core.transport import accepting
 from siperb_core.transport.websocket import WebSocketTransport
 
 from .certificates import write_certificate
 from .ends import Inbox, listening
-
-WS = WebSocketTransport("ws")
-MESSAGE = b"OPTIONS sip:a@b SIP/2.0\r\nVia: SIP/2.0/WS c.invalid\r\n\r\n"
-
-
-@asynccontextmanager
-async def phone(
-    listener: Any, path: str = "/ws", origin: str | None = None, subprotocol: str = "sip", tls: Any = False, **more: Any
-) -> AsyncIterator[trio_websocket.WebSocketConnection]:
-    headers = [(b"Origin", origin.encode())] if origin is not None else []
-    async with open_websocket(
-        *listener.local, path, use_ssl=tls, subprotocols=[subprotocol], extra_headers=headers, **more
-    ) as ws:
-        yield ws
+from .phones import GET, MESSAGE, UPGRADE, WS, closing_code, frame, phone, raw_phone
 
 
 async def status_of(listener: Any, path: str = "/ws", origin: str | None = None, subprotocol: str = "sip") -> int:
@@ -120,10 +100,6 @@ async def test_wrong_path_and_wrong_subprotocol(inbox: Inbox) -> None:
         assert await status_of(listener, subprotocol="xmpp, sip") == 101
 
 
-GET = b"GET /ws HTTP/1.1\r\nHost: x\r\n"
-UPGRADE = GET + b"Upgrade: websocket\r\nConnection: keep-alive, Upgrade\r\nSec-WebSocket-Protocol: sip\r\n"
-
-
 @pytest.mark.parametrize(
     ("request_", "status"),
     [
@@ -175,66 +151,6 @@ async def test_a_message_in_fragments_is_one_message_and_two_in_one_segment_are_
         assert [(await inbox.message())[0] for _ in range(2)] == [MESSAGE, MESSAGE + b"2"]
 
 
-def frame(data: bytes, opcode: int = 2, *, final: bool = True, length: int | None = None) -> bytes:
-    """A frame of a client, masked with zeros; `length` for one that promises more than it holds."""
-    length = len(data) if length is None else length
-    start = bytes([opcode | (0x80 if final else 0)])
-    if length < 126:
-        return start + bytes([0x80 | length]) + bytes(4) + data
-    if length < 65536:
-        return start + b"\xfe" + length.to_bytes(2, "big") + bytes(4) + data
-    return start + b"\xff" + length.to_bytes(8, "big") + bytes(4) + data
-
-
-@asynccontextmanager
-async def raw_phone(listener: Any) -> AsyncIterator[trio.SocketStream]:
-    async with await trio.open_tcp_stream(*listener.local) as stream:
-        await stream.send_all(
-            UPGRADE + b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-        )
-        head = b""
-        while b"\r\n\r\n" not in head:
-            head += await stream.receive_some(1)
-        assert head.startswith(b"HTTP/1.1 101")
-        yield stream
-
-
-async def closing_code(stream: trio.SocketStream) -> int:
-    """The code in the close frame that ends the stream."""
-    data = b""
-    async for chunk in stream:
-        data += chunk
-    at = data.rindex(b"\x88")
-    return int.from_bytes(data[at + 2 : at + 4], "big")
-
-
-@pytest.mark.parametrize(
-    ("octets", "code"),
-    [
-        (frame(b"x" * (64 * 1024 + 1)), 1009),
-        (frame(b"x" * 30_000, final=False) + frame(b"x" * 40_000, opcode=0), 1009),
-        (frame(b"x" * 70_000, length=1 << 40), 1009),
-        (frame(MESSAGE + b"x" * (1 << 20)), 1009),  # nothing of it is read on
-        (frame(b"\xff\xfe", opcode=1), 1007),
-        (frame(b"x", opcode=3), 1002),
-        (b"\x82\x01x", 1002),  # not masked
-        (b"\xf2\x80\0\0\0\0", 1002),  # reserved bits
-        (frame(b"x", opcode=9, length=200) + bytes(200), 1002),
-    ],
-)
-async def test_one_that_breaks_the_protocol_is_closed_alone(inbox: Inbox, octets: bytes, code: int) -> None:
-    async with listening(WS, inbox) as listener, phone(listener) as good:
-        async with raw_phone(listener) as bad:
-            await bad.send_all(octets)
-            assert await closing_code(bad) == code
-        flow, _ = await inbox.end()
-        assert inbox.empty
-        with pytest.raises(OSError):
-            flow.send(MESSAGE)
-        await good.send_message(MESSAGE)
-        assert (await inbox.message())[0] == MESSAGE
-
-
 async def test_a_message_of_64_kib_passes(inbox: Inbox) -> None:
     big = b"MESSAGE " + b"x" * (64 * 1024 - 8)
     async with listening(WS, inbox) as listener, phone(listener) as ws:
@@ -242,32 +158,6 @@ async def test_a_message_of_64_kib_passes(inbox: Inbox) -> None:
         _, flow = await inbox.message()
         flow.send(big)
         assert (await ws.get_message()).encode() == big
-
-
-@pytest.mark.parametrize("flood", [frame(MESSAGE), frame(b"", opcode=9), frame(b"", final=False), frame(b"\r\n")])
-async def test_a_flood_costs_its_own_connection(inbox: Inbox, flood: bytes) -> None:
-    if flood == frame(b"", final=False):
-        flood_octets = flood + frame(b"", opcode=0, final=False) * 1000
-    else:
-        flood_octets = flood * 1000
-    async with listening(WS, inbox) as listener, phone(listener) as good:
-        async with raw_phone(listener) as bad:
-            await bad.send_all(flood_octets)
-            assert await closing_code(bad) == 1008
-        await good.send_message(MESSAGE + b"good")
-        while (await inbox._receive.receive())[0] != MESSAGE + b"good":
-            pass
-        assert inbox.count <= 300
-
-
-async def test_one_that_does_not_read_is_given_up(inbox: Inbox) -> None:
-    async with listening(WS, inbox) as listener, raw_phone(listener) as lazy:
-        await lazy.send_all(frame(MESSAGE))
-        _, flow = await inbox.message()
-        with pytest.raises(OSError, match="does not read"):
-            for _ in range(10_000):
-                flow.send(b"x" * 60_000)
-        assert await inbox.end() == (flow, "the peer does not read what it is sent")
 
 
 async def test_what_the_kernel_does_not_take_at_once_arrives_in_order(inbox: Inbox) -> None:
@@ -280,15 +170,6 @@ async def test_what_the_kernel_does_not_take_at_once_arrives_in_order(inbox: Inb
             flow.send(b"%d" % number + b"x" * 10_000)
         for number in range(20):
             assert (await ws.get_message()) == f"{number}" + "x" * 10_000
-
-
-async def test_a_slow_handshake_ends(inbox: Inbox, autojump_clock: trio.testing.MockClock) -> None:
-    async with listening(WS, inbox) as listener:
-        async with await trio.open_tcp_stream(*listener.local) as stream:
-            await stream.send_all(b"GET /ws HTTP/1.1\r\n")
-            assert await stream.receive_some() == b""
-        assert 5.0 <= trio.current_time() < 6.0
-        assert inbox.empty
 
 
 async def test_a_silent_client_is_pinged_and_a_dead_one_noticed(
@@ -352,93 +233,6 @@ async def test_a_failing_receiver_harms_nobody() -> None:
             assert (await inbox.message())[0] == MESSAGE
 
 
-class Gatekeeper(Inbox):
-    """A receiver that can tell who is known: who says MESSAGE."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.noted: list[tuple[str, str]] = []
-
-    def received(self, data: bytes, flow: Any) -> None:
-        if data == MESSAGE:
-            vouch(flow)
-        super().received(data, flow)
-
-    def knows(self, flow: Any) -> bool:
-        return False
-
-    def nuisance(self, what: str, event: str, source: str, **details: object) -> None:
-        self.noted.append((what, event))
-
-
-async def test_strangers_cannot_take_the_place_of_softphones(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(websocket, "MAX_STRANGERS", 16)
-    inbox = Gatekeeper()
-    async with listening(WS, inbox) as listener, raw_phone(listener) as signed_in, AsyncExitStack() as stack:
-        await signed_in.send_all(frame(MESSAGE))
-        await inbox.message()
-        strangers = [await stack.enter_async_context(raw_phone(listener)) for _ in range(17)]
-        assert await closing_code(strangers[0]) == 1013, "the oldest one goes"
-        half_open = [await stack.enter_async_context(await trio.open_tcp_stream(*listener.local)) for _ in range(16)]
-        for stranger in strangers[1:]:
-            assert await closing_code(stranger) == 1013
-        async with raw_phone(listener) as newcomer:
-            assert await half_open[0].receive_some() == b""
-            for ws in (signed_in, newcomer):
-                await ws.send_all(frame(MESSAGE))
-                while (await inbox._receive.receive())[0] != MESSAGE:
-                    pass
-        assert listener.door.strangers == 15
-
-
-async def test_who_does_not_sign_in_is_sent_away(autojump_clock: trio.testing.MockClock) -> None:
-    inbox = Gatekeeper()
-    async with listening(WS, inbox) as listener, raw_phone(listener) as signed_in, raw_phone(listener) as stranger:
-        start = trio.current_time()
-        await signed_in.send_all(frame(MESSAGE))
-        await stranger.send_all(frame(MESSAGE + b"no proof"))
-        await inbox.message()
-        assert await closing_code(stranger) == 1008
-        assert 32 <= trio.current_time() - start <= 38
-        assert inbox.noted == [("not_signed_in", "connection.not_signed_in")]
-        await signed_in.send_all(frame(MESSAGE))
-        while (await inbox._receive.receive())[0] != MESSAGE:
-            pass
-
-
-REQUEST = (
-    b"INVITE sip:a@b SIP/2.0\r\nVia: SIP/2.0/WS c.invalid;branch=z9hG4bK1\r\nFrom: <sip:a@b>;tag=1\r\n"
-    b"To: <sip:a@b>\r\nCall-ID: 1\r\nCSeq: 7 INVITE\r\n"
-)
-
-
-@pytest.mark.parametrize(
-    ("octets", "status"),
-    [
-        (frame(REQUEST + b"\r\n" + b"v=0\r\n" * 60_000), 413),
-        (frame(REQUEST, final=False) + frame(b"\r\n" + b"v=0\r\n" * 60_000, opcode=0), 413),
-        (frame(REQUEST + b"X: " + b"y" * 70_000 + b"\r\n\r\n"), 513),
-        (frame(REQUEST.replace(b"INVITE", b"ACK") + b"\r\n" + bytes(70_000)), None),
-        (frame(b"SIP/2.0 200 OK\r\n\r\n" + bytes(70_000)), None),
-    ],
-)
-async def test_a_message_that_is_too_long_costs_itself_alone(octets: bytes, status: int | None) -> None:
-    inbox = Gatekeeper()
-    async with listening(WS, inbox) as listener, phone(listener) as ws, raw_phone(listener) as raw:
-        await ws.send_message(MESSAGE)
-        await inbox.message()
-        await raw.send_all(octets)
-        if status is not None:
-            data = b""
-            while b"\r\n\r\n" not in data:
-                data += await raw.receive_some()
-            answer = parse(data[2:] if data[1] < 126 else data[4:])
-            assert (answer.status, answer.cseq.number, answer.cseq.method) == (status, 7, "INVITE")
-        await raw.send_all(frame(MESSAGE))
-        assert (await inbox.message())[0] == MESSAGE, "the connection lives, and what was too long was not delivered"
-        assert inbox.noted == [("oversized", "websocket.oversized")]
-
-
 async def test_running_out_of_descriptors_is_waited_out(autojump_clock: trio.testing.MockClock) -> None:
     class Starved:
         """A listening socket that cannot accept for a while."""
@@ -468,25 +262,6 @@ async def test_running_out_of_descriptors_is_waited_out(autojump_clock: trio.tes
                     assert not accepted.getblocking()
             assert starved.errors == []
             nursery.cancel_scope.cancel()
-
-
-@given(st.lists(st.binary(min_size=1, max_size=300), min_size=1, max_size=5))
-async def test_any_octets_harm_only_the_connection_they_come_on(chunks: list[bytes]) -> None:
-    inbox = Inbox()
-    async with listening(WS, inbox) as listener:
-        async with raw_phone(listener) as bad:
-            try:
-                for chunk in chunks:
-                    await bad.send_all(chunk)
-                await bad.send_eof()
-                async for _ in bad:
-                    pass
-            except trio.BrokenResourceError:
-                pass
-        async with raw_phone(listener) as good:
-            await good.send_all(frame(MESSAGE + b"good"))
-            while (await inbox._receive.receive())[0] != MESSAGE + b"good":
-                pass
 
 
 async def test_wss_and_a_replaced_certificate(inbox: Inbox, tmp_path: Path) -> None:
