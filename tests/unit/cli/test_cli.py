@@ -5,70 +5,17 @@ from __future__ import annotations
 import json
 import stat
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
 
 from siperb_core.cli import main
 from siperb_core.cli.output import table
-from siperb_core.control import ControlError, ControlServer
+from siperb_core.control import ControlServer
 from siperb_core.entries.source import load
 
-TEXT = """\
-# the house
-[gateway]
-domain = "sip.example.net"   # ours
-
-[[listen]]
-transport = "udp"
-bind = "127.0.0.1:5070"
-
-# the office, do not touch
-[[connection]]
-name = "office"   # first
-type = "outbound_registration"
-weight = 10
-dial_pattern = '^2\\d{2}$'
-[connection.settings]
-server = "pbx.example.com"   # in the cellar
-username = "200"
-
-[[device]]
-name = "laptop"
-user = "alice"
-password = { env = "LAPTOP" }
-"""
-
-
-@pytest.fixture
-def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("LAPTOP", "s3cret")
-    path = tmp_path / "siperb.toml"
-    path.write_text(TEXT)
-    path.chmod(0o644)
-    return path
-
-
-class Terminal:
-    """Runs commands and keeps what they print."""
-
-    def __init__(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self._config = config
-        self._capsys = capsys
-        self.out = self.err = ""
-
-    def __call__(self, *words: str) -> int:
-        code = main([*words, "--config", str(self._config)])
-        self.out, self.err = self._capsys.readouterr()
-        return code
-
-
-@pytest.fixture
-def siperb(config: Path, capsys: pytest.CaptureFixture[str]) -> Terminal:
-    return Terminal(config, capsys)
+from .terminal import ANSWERS, TEXT, FakeGateway, Terminal
 
 
 def test_check(siperb: Terminal, config: Path) -> None:
@@ -95,111 +42,12 @@ def test_a_missing_file_is_one_sentence(siperb: Terminal, config: Path) -> None:
         assert "Traceback" not in siperb.err
 
 
-def test_route(siperb: Terminal) -> None:
-    assert siperb("route", "234") == 0
-    assert siperb.out.startswith("234 (INVITE) goes to office\n")
-    assert siperb("route", "600", "--user", "alice", "--method", "message") == 1
-    assert r"pattern ^2\d{2}$ does not match 600" in siperb.out
-    assert siperb("route", "600", "--json") == 1
-    assert json.loads(siperb.out) == {
-        "number": "600",
-        "user": None,
-        "method": "INVITE",
-        "taken": None,
-        "candidates": [
-            {
-                "connection": "office",
-                "weight": 10,
-                "dial_pattern": r"^2\d{2}$",
-                "taken": False,
-                "why": r"pattern ^2\d{2}$ does not match 600: ^2 already fails",
-            }
-        ],
-    }
-
-
-def test_route_of_a_number_that_is_called(siperb: Terminal, config: Path) -> None:
-    config.write_text(
-        TEXT.replace("[[device]]", "[connection.did]\n'^49301$' = \"alice\"\n'^49302' = \"bob\"\n[[device]]")
-    )
-    assert siperb("route", "49301", "--from", "office") == 0, siperb.err
-    assert siperb.out.startswith("49301 from office rings laptop\n")
-    assert siperb("route", "49302", "--from", "office") == 1
-    assert "rings nobody: nobody of bob has a device" in siperb.out
-    assert siperb("route", "7", "--from", "office") == 0
-    assert "no row of its did table matches" in siperb.out
-    assert "pattern ^49301$ does not match 7: ^4 already fails" in siperb.out
-    assert siperb("route", "49301", "--from", "office", "--json") == 0
-    assert json.loads(siperb.out) == {
-        "number": "49301",
-        "connection": "office",
-        "method": "INVITE",
-        "taken": True,
-        "why": "",
-        "users": ["alice"],
-        "rows": [
-            {
-                "pattern": "^49301$",
-                "users": ["alice"],
-                "taken": True,
-                "why": "pattern ^49301$ matches 49301, and none before it does",
-            },
-            {
-                "pattern": "^49302",
-                "users": ["bob"],
-                "taken": False,
-                "why": "pattern ^49302 does not match 49301: ^4930 matches, 2 behind it fails",
-            },
-        ],
-        "devices": [{"device": "laptop", "user": "alice", "registered": None}],
-    }
-    assert siperb("connection", "disable", "office") == 0
-    assert siperb("route", "49301", "--from", "office") == 1
-    assert "siperb connection enable office" in siperb.out
-    assert siperb("route", "49301", "--from", "cellar") == 2
-    assert siperb.err == f"siperb: there is no connection cellar in {config}: there are office\n"
-
-
-def test_route_says_what_a_mistake_costs(siperb: Terminal, config: Path) -> None:
-    config.write_text(TEXT.replace('server = "pbx.example.com"', "port = 70000"))
-    assert siperb("route", "234") == 1
-    assert "its configuration has a mistake" in siperb.out
-
-
 def test_plugins(siperb: Terminal) -> None:
     assert siperb("plugins", "--json") == 0
     found = {info["name"]: info for info in json.loads(siperb.out)}
     assert found["connection_trunk"]["state"] == "loaded"
     assert siperb("plugins") == 0
     assert "connection type outbound_trunk" in siperb.out
-
-
-def test_route_from_a_connection_asks_plugins_who_rings(
-    siperb: Terminal, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(str(tmp_path))
-    (tmp_path / "night.py").write_text(
-        "from siperb_core import Refusal, hookimpl\n@hookimpl\ndef siperb_ring(call, devices):\n"
-        "    assert call.request.method == 'INVITE' and call.connection == 'office' and call.users == ('alice',)\n"
-        "    return {'1': [], '2': Refusal(486, 'Asleep'), '3': devices[:1]}.get(call.number)\n"
-    )
-    (tmp_path / "night-1.dist-info").mkdir()
-    (tmp_path / "night-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: night\nVersion: 1\n")
-    (tmp_path / "night-1.dist-info" / "entry_points.txt").write_text("[siperb.plugins]\nnight = night\n")
-    monkeypatch.delitem(sys.modules, "night", raising=False)
-    tablet = '[[device]]\nname = "tablet"\nuser = "alice"\npassword = { env = "LAPTOP" }\n'
-    config.write_text(TEXT.replace("weight = 10", 'weight = 10\nusers = ["alice"]') + tablet)
-    found = [siperb("route", number, "--from", "office") or siperb.out.splitlines()[0] for number in "034"]
-    assert found == [
-        "0 from office rings laptop, tablet",
-        "3 from office rings laptop",
-        "4 from office rings laptop, tablet",
-    ]
-    assert siperb("route", "1", "--from", "office") == 1
-    assert "a plugin lets none of its devices ring (laptop, tablet)" in siperb.out
-    assert siperb("route", "2", "--from", "office") == 1
-    assert "a plugin refuses the call: 486 Asleep" in siperb.out
-    monkeypatch.delitem(sys.modules, "night", raising=False)
 
 
 @pytest.mark.parametrize(
@@ -451,74 +299,6 @@ def test_what_needs_a_gateway_says_so(siperb: Terminal) -> None:
     for words in (["show", "calls"], ["reload"], ["connection", "test", "office"], ["device", "link", "laptop"]):
         assert siperb(*words) == 1
         assert siperb.err == "siperb: no gateway is running with this configuration: start it with siperb run\n"
-
-
-class FakeGateway:
-    """Answers at the control socket, and remembers what it was asked."""
-
-    def __init__(self, answers: Mapping[str, Any]) -> None:
-        self.answers = answers
-        self.asked: list[tuple[str, dict[str, Any]]] = []
-
-    def methods(self) -> dict[str, Any]:
-        def handler(name: str) -> Any:
-            async def answer(params: Mapping[str, Any]) -> Any:
-                self.asked.append((name, dict(params)))
-                result = self.answers[name]
-                if isinstance(result, Exception):
-                    raise result
-                return result
-
-            return answer
-
-        return {name: handler(name) for name in self.answers}
-
-
-ANSWERS = {
-    "show.connections": [
-        {
-            "name": "office",
-            "type": "outbound_registration",
-            "state": "loaded",
-            "reason": "",
-            "enabled": True,
-            "weight": 10,
-            "dial_pattern": ".",
-            "users": ["alice"],
-            "registration": {"state": "registered", "expires_at": 1.0, "status": 200, "reason": "OK"},
-            "calls": 0,
-            "since": 1.0,
-            "next_attempt": None,
-        }
-    ],
-    "show.issues": [],
-    "show.calls": [{"call_id": "x", "from": "evil\x1b[2Jname", "media": None}],
-    "reload": {"applied": True, "problems": [], "warnings": []},
-    "connection.test": {"ok": False, "reason": "403 Forbidden"},
-    "connection.reload": ControlError("there is no connection office: siperb show connections lists them"),
-    "device.link": {"url": "http://127.0.0.1:8080/phone#provision=abc"},
-}
-
-
-async def test_route_with_a_running_gateway_says_who_is_there(
-    siperb: Terminal, config: Path, nursery: trio.Nursery
-) -> None:
-    (config.parent / "var").mkdir()
-    gateway = FakeGateway({**ANSWERS, "show.registrations": [{"device": "laptop"}]})
-    await nursery.start(ControlServer(config.parent / "var" / "control.sock", gateway.methods()).run)
-
-    async def run(*words: str) -> int:
-        return await trio.to_thread.run_sync(lambda: siperb(*words))
-
-    assert await run("route", "7", "--from", "office", "--json") == 0
-    assert json.loads(siperb.out)["devices"][0]["registered"] is True
-    gateway.answers = {**gateway.answers, "show.registrations": []}
-    assert await run("route", "7", "--from", "office") == 1
-    assert "rings nobody: none of its devices is registered (laptop)" in siperb.out
-    rows = [{**ANSWERS["show.connections"][0], "state": "retry", "reason": "no answer"}]  # type: ignore[index]
-    gateway.answers = {**gateway.answers, "show.connections": rows}
-    assert await run("route", "7", "--from", "office") == 1
-    assert "down now, retry (no answer)" in siperb.out
 
 
 async def test_with_a_running_gateway(siperb: Terminal, config: Path, nursery: trio.Nursery) -> None:
