@@ -22,6 +22,7 @@ from siperb_core import hookspecs
 from siperb_core.additions import Command, HttpRoute
 from siperb_core.entries.contract import Refusal
 from siperb_core.entries.model import Device
+from siperb_core.plugin_answers import can_be_followed, check_pairs, no_clash
 from siperb_core.plugin_finding import Unusable, check_core, distribution_of, import_plugin, mentions, sentence
 from siperb_core.routing import Explanation, Route, explain_emergency
 from siperb_core.routing import explain as explain_by_weight
@@ -135,11 +136,11 @@ class Plugins:
             transports = self._gather(name, "siperb_transports")
             transcoders = self._gather(name, "siperb_transcoders")
             codecs = self._gather(name, "siperb_codecs")
-            _no_clash("connection type", [kind.kind for kind in kinds], self.connection_types)
-            _no_clash("transport", [transport.name for transport in transports], self.transports)
-            _no_clash("transcoder", [item.name for item in transcoders], {item.name: item for item in self.transcoders})
+            no_clash("connection type", [kind.kind for kind in kinds], self.connection_types)
+            no_clash("transport", [transport.name for transport in transports], self.transports)
+            no_clash("transcoder", [item.name for item in transcoders], {item.name: item for item in self.transcoders})
             for item in transcoders:
-                _check_pairs(item)
+                check_pairs(item)
             for kind in kinds:
                 if not attrs.has(kind.config_class):
                     raise Unusable(f"config_class of connection type {kind.kind} is not an attrs class")
@@ -363,7 +364,7 @@ class Plugins:
         if number in emergency and method == "INVITE":
             return explain_emergency(routes, number, user, method)
         for name, result in self._each("siperb_route", routes=routes, number=number, user=user, method=method):
-            if isinstance(result, Explanation) and _can_be_followed(result):
+            if isinstance(result, Explanation) and can_be_followed(result):
                 return result
             if result is not None:
                 self._misfit(name, "siperb_route", result)
@@ -406,28 +407,6 @@ class Plugins:
     def _misfit(self, plugin: str, hook: str, result: object) -> None:
         _log().error("plugin.misfit", plugin=plugin, hook=hook, returned=type(result).__name__)
         self.fault(plugin, f"{hook} returned {type(result).__name__}")
-
-
-def _check_pairs(transcoder: TranscoderType) -> None:
-    """Raises Unusable where a transcoder cannot say what it bridges: that is asked for in every call."""
-    try:
-        for source, target in transcoder.pairs():
-            if not isinstance(source, str) or not isinstance(target, str):
-                raise TypeError(f"{source!r} to {target!r} are no names of codecs")
-    except Exception as error:
-        raise Unusable(f"pairs() of transcoder {transcoder.name}: {sentence(error)}") from error
-
-
-def _can_be_followed(explanation: Explanation) -> bool:
-    """Whether what a plugin calls an explanation names connections, and nothing else."""
-    order: object = explanation.order
-    taken: object = explanation.taken
-    return (
-        isinstance(order, tuple)
-        and all(isinstance(name, str) for name in order)
-        and (taken is None or isinstance(taken, str))
-        and isinstance(explanation.candidates, tuple)
-    )
 
 
 def load_plugins(
@@ -486,9 +465,3 @@ def _print_call(hook: str, names: Sequence[str], arguments: Mapping[str, object]
 
 def _clip(text: str) -> str:
     return text if len(text) <= 200 else f"{text[:200]}..."
-
-
-def _no_clash(what: str, names: list[str], taken: Mapping[str, object]) -> None:
-    for index, name in enumerate(names):
-        if name in taken or name in names[:index]:
-            raise Unusable(f"{what} {name} is taken by another plugin")

@@ -7,13 +7,11 @@ which the gateway implements.
 from __future__ import annotations
 
 import random
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
 import attrs
-import structlog
 import trio
 
 from siperb_core.entries.contract import (
@@ -21,18 +19,15 @@ from siperb_core.entries.contract import (
     ConnectionNotReady,
     ConnectionType,
     NoticesReturn,
-    Registration,
-    Target,
 )
-from siperb_core.entries.diagnostics import KEPT_EXCHANGES, MAX_SIP, Exchange
+from siperb_core.entries.diagnostics import Exchange
 from siperb_core.entries.failure import DELAYS, Failure, classify, delay
 from siperb_core.entries.issues import Issues
-from siperb_core.entries.live import FAULT_SECONDS, MOST_FAULTS, Faults, LoadedConnection, lacks
+from siperb_core.entries.live import FAULT_SECONDS, MOST_FAULTS, LoadedConnection, lacks
 from siperb_core.entries.model import Entry, Network, down_because
 from siperb_core.entries.outside import Outside
 from siperb_core.entries.pacing import Pace
-from siperb_core.entries.states import State
-from siperb_core.sip import Message
+from siperb_core.entries.slot import Slot
 
 SETUP_SECONDS = 60.0
 """How long a connection type may take before it hands out its connection."""
@@ -44,8 +39,6 @@ STARTED_AT_ONCE = 4
 RETURN_SECONDS = 15.0
 """How long a PBX that did not answer is left alone before it is watched for its return."""
 
-log = structlog.get_logger("siperb.entries")
-
 
 @attrs.frozen
 class Changes:
@@ -55,107 +48,6 @@ class Changes:
     removed: tuple[str, ...] = ()
     restarted: tuple[str, ...] = ()
     updated: tuple[str, ...] = ()  # without a restart: weight, users, dial pattern and the like
-
-
-class _Slot:
-    """One entry's place: its state, and the context its connection type is handed (`EntryContext`)."""
-
-    def __init__(self, entry: Entry, entries: Entries) -> None:
-        self._entries = entries
-        self.written = entry
-        """As the file has it."""
-        self.entry = entries.with_addresses(entry)
-        self.domain = entries.outside.domain
-        self.log = log.bind(connection=entry.name)
-        self.memory = entries.outside.memory(entry.name)
-        self.state: State = "setting_up"
-        self.since = entries.outside.now()
-        self.reason = ""
-        self.next_attempt: float | None = None
-        self.registration: Registration | None = None
-        self.reachable: bool | None = None
-        self.latency_ms: float | None = None
-        self.setting_up: trio.CancelScope | None = None
-        self.serving: trio.CancelScope | None = None
-        self.loaded_at: float | None = None
-        self.faults = Faults()
-        self.switched_off = ""
-        """Why the live connection is taken down, once it has done wrong too often."""
-        self.connection = None
-        self.scope = trio.CancelScope()
-        self.ended = trio.Event()
-        self.exchanges: deque[Exchange] = deque(maxlen=KEPT_EXCHANGES)
-
-    @property
-    def entry(self) -> Entry:  # as it is in force
-        return self._entry
-
-    @entry.setter
-    def entry(self, entry: Entry) -> None:
-        self._entry = entry
-        self._entries.in_use = None
-
-    @property
-    def connection(self) -> Connection | None:
-        return self._connection
-
-    @connection.setter
-    def connection(self, connection: Connection | None) -> None:
-        self._connection = connection
-        self._entries.in_use = None
-
-    async def request(self, message: Message, target: Target) -> Message:
-        wait = self._entries.pace.wait_for(message, trio.current_time())
-        if wait:
-            if self.setting_up is not None:
-                self.setting_up.deadline += wait  # its turn is not the type's to hasten
-            await trio.sleep(wait)
-        sent = bytes(message)[:MAX_SIP]
-        try:
-            response = await self._entries.outside.request(message, target)
-        except ConnectionNotReady as error:
-            self.exchanges.append(Exchange(self.now(), sent, b"", str(error)))
-            raise
-        self.exchanges.append(Exchange(self.now(), sent, bytes(response)[:MAX_SIP]))
-        return response
-
-    async def contact_uri(self, target: Target) -> str:
-        return await self._entries.outside.contact_uri(self.entry.name, target)
-
-    async def keep_alive(self, target: Target, interval: float) -> None:
-        await self._entries.outside.keep_alive(target, interval)
-
-    def report(self, registration: Registration) -> None:
-        if registration != self.registration:
-            self.registration = registration
-            self._entries.changed(self.entry.name)
-
-    def qualified(self, latency_ms: float | None) -> None:
-        was, self.reachable = self.reachable, latency_ms is not None
-        self.latency_ms = None if latency_ms is None else round(latency_ms, 1)
-        if was is not self.reachable:
-            self.log.info("connection.reachable" if self.reachable else "connection.unreachable")
-            self._entries.changed(self.entry.name)
-
-    def raise_issue(self, issue_id: str, text: str, mend: str) -> None:
-        self._entries.issues.raise_issue(self.entry.name, issue_id, text, mend, self.now())
-
-    def clear_issue(self, issue_id: str) -> None:
-        self._entries.issues.clear(self.entry.name, issue_id)
-
-    def now(self) -> float:
-        return self._entries.outside.now()
-
-    def random_token(self, octets: int = 12) -> str:
-        return self._entries.outside.random_token(octets)
-
-    def become(self, state: State, reason: str = "", next_attempt: float | None = None) -> None:
-        """Change state; `since` stays where only the words change."""
-        if state != self.state:
-            self.since = self.now()
-        self.state, self.reason, self.next_attempt = state, reason, next_attempt
-        self.log.info("connection.state", state=state, reason=reason or None)
-        self._entries.changed(self.entry.name)
 
 
 class Entries:
@@ -182,7 +74,7 @@ class Entries:
         self._addresses: dict[str, tuple[Network, ...]] = {}
         self._jitter = jitter
         self._setup_seconds = setup_seconds
-        self._slots: dict[str, _Slot] = {}
+        self._slots: dict[str, Slot] = {}
         self._nursery: trio.Nursery | None = None
         self._reloading = trio.Lock()
 
@@ -207,11 +99,11 @@ class Entries:
     def _start(self, entry: Entry) -> None:
         self._begin(self._place(entry))
 
-    def _place(self, entry: Entry) -> _Slot:
-        slot = self._slots[entry.name] = _Slot(entry, self)
+    def _place(self, entry: Entry) -> Slot:
+        slot = self._slots[entry.name] = Slot(entry, self)
         return slot
 
-    def _begin(self, slot: _Slot) -> None:
+    def _begin(self, slot: Slot) -> None:
         assert self._nursery is not None, "run() comes first"
         self._nursery.start_soon(self._supervise, slot, name=f"connection {slot.entry.name}")
 
@@ -276,7 +168,7 @@ class Entries:
         failure: Failure | None = None
         with trio.move_on_after(self._setup_seconds) as scope:
             try:
-                await found.probe(_Slot(entry, self), entry.settings)
+                await found.probe(Slot(entry, self), entry.settings)
             except Exception as error:
                 failure = classify(error)
         if scope.cancelled_caught:
@@ -317,13 +209,13 @@ class Entries:
         slot = self._slots.get(name)
         return None if slot is None else self._loaded(slot)
 
-    def _loaded(self, slot: _Slot) -> LoadedConnection | None:
+    def _loaded(self, slot: Slot) -> LoadedConnection | None:
         if slot.connection is None:
             return None
         fault = partial(self._fault, slot)
         return LoadedConnection(slot.entry, self.types[slot.entry.type], slot.connection, fault)
 
-    def _fault(self, slot: _Slot, what: str) -> None:
+    def _fault(self, slot: Slot, what: str) -> None:
         """A live connection has done wrong: counted, and too many in a short time take its entry down, which is then
         set up anew with back-off.
         """
@@ -336,7 +228,7 @@ class Entries:
         mend = "report it to the plugin's author, with the log; the entry is tried again by itself"
         slot.raise_issue("faults", f"connection {slot.entry.name} was {slot.switched_off}", mend)
 
-    async def _forgive(self, slot: _Slot, connection: Connection) -> None:
+    async def _forgive(self, slot: Slot, connection: Connection) -> None:
         """What was set up anew and has done well for long enough is no issue any more."""
         await trio.sleep(FAULT_SECONDS)
         if slot.connection is connection:
@@ -379,7 +271,7 @@ class Entries:
         """The last requests an entry's connection type has sent, oldest first. Raises KeyError."""
         return tuple(self._slots[name].exchanges)
 
-    async def _supervise(self, slot: _Slot) -> None:
+    async def _supervise(self, slot: Slot) -> None:
         """One entry's task: ends when the entry is unloaded, never by an exception of the connection type."""
         try:
             with slot.scope:
@@ -390,7 +282,7 @@ class Entries:
             slot.connection = None
             slot.ended.set()
 
-    async def _keep_up(self, slot: _Slot) -> None:
+    async def _keep_up(self, slot: Slot) -> None:
         entry = slot.entry
         found = self.types.get(entry.type)
         if not entry.enabled:
@@ -406,7 +298,7 @@ class Entries:
             await self._serve(slot, found)
         await trio.sleep_forever()
 
-    async def _serve(self, slot: _Slot, found: ConnectionType) -> None:
+    async def _serve(self, slot: Slot, found: ConnectionType) -> None:
         """Set up, again and again, until unloaded or only an edit can help."""
         attempt = 0
         while True:
@@ -429,7 +321,7 @@ class Entries:
             slot.become("retry", failure.reason, self.outside.now() + wait)
             await self._pause(slot, found, failure, wait)
 
-    async def _pause(self, slot: _Slot, found: ConnectionType, failure: Failure, seconds: float) -> None:
+    async def _pause(self, slot: Slot, found: ConnectionType, failure: Failure, seconds: float) -> None:
         """Wait for the next attempt; less, where the type notices that a silent PBX is back."""
         with trio.move_on_after(seconds):
             if isinstance(found, NoticesReturn) and not (failure.crash or failure.answered or failure.retry_after):
@@ -443,7 +335,7 @@ class Entries:
                     return
             await trio.sleep_forever()
 
-    async def _serve_once(self, slot: _Slot, found: ConnectionType) -> Failure:
+    async def _serve_once(self, slot: Slot, found: ConnectionType) -> Failure:
         """Run the type's `serve` once; what its end means. Only cancellation comes out as an exception."""
         slot.switched_off = ""
         try:
