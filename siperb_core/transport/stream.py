@@ -14,10 +14,11 @@ import trio
 
 from siperb_core.sip import KEEPALIVE, ParseError, StreamFramer, response_to
 from siperb_core.transport.accepting import accept
-from siperb_core.transport.address import OwnAddress, bind, family_of, literal
-from siperb_core.transport.connection import Connection, reason_of, tune
+from siperb_core.transport.address import bind, family_of, literal
+from siperb_core.transport.connection import reason_of, tune
+from siperb_core.transport.connections import ConnectionFlow, ConnectionListener
 from siperb_core.transport.contract import TlsOptions
-from siperb_core.transport.door import NOT_SIGNED_IN, Door, Rate
+from siperb_core.transport.door import NOT_SIGNED_IN, Door
 from siperb_core.transport.tls import ClientContexts, ServerCertificate
 
 if TYPE_CHECKING:
@@ -36,19 +37,16 @@ FIRST_MESSAGE_SECONDS = 30.0
 """A message begun, or a first message not begun, is waited for no longer than this."""
 IDLE_SECONDS = 2 * 3600.0
 """Without a message in either direction; longer than any registration a PBX keeps a connection open for."""
-SWEEP_SECONDS = 5.0
 
 log = structlog.get_logger(__name__)
 
 
-class StreamFlow(Connection):
+class StreamFlow(ConnectionFlow):
     """One TCP or TLS connection. A flow is equal to itself alone."""
 
-    __slots__ = (
-        "_framer", "_listener", "_pinged", "_rate", "_ready_at", "_used", "local", "outgoing", "remote", "tls"
-    )  # fmt: skip
+    __slots__ = ("_framer", "_pinged", "_ready_at", "_used", "outgoing", "tls")
 
-    reliable = True
+    _listener: StreamListener
 
     def __init__(
         self,
@@ -59,27 +57,16 @@ class StreamFlow(Connection):
         outgoing: bool,
         tls: TlsOptions | None = None,
     ) -> None:
-        super().__init__(sock, listener.spawn, opened=False)
-        self._listener = listener
+        local = listener.own.towards(remote[0]) if outgoing else sock.getsockname()[:2]
+        super().__init__(listener, sock, local=local, remote=remote, opened=False)
         self._framer = StreamFramer()
-        self.remote = remote
         self.outgoing = outgoing
         """Whether we opened it."""
         self.tls = tls
         """How it was secured, where we opened it by TLS."""
-        self.local: tuple[str, int] = listener.own.towards(remote[0]) if outgoing else sock.getsockname()[:2]
         self._used = -1.0  # when a message came or went; before the beginning of time: never
         self._pinged = self.heard
-        self._rate = Rate(self.heard)
         self._ready_at = self.heard
-
-    def __repr__(self) -> str:
-        return f"<{self.transport} flow {self.remote[0]} {self.remote[1]}>"
-
-    @property
-    def transport(self) -> str:
-        """`tcp` or `tls`."""
-        return self._listener.transport
 
     @property
     def peer_certificate(self) -> bytes | None:
@@ -88,13 +75,6 @@ class StreamFlow(Connection):
         if not isinstance(sock, ssl.SSLSocket) or not self.opened or self.ended is not None:
             return None
         return sock.getpeercert(binary_form=True)
-
-    @property
-    def sent_by(self) -> str:
-        """`host:port` of the listening socket, where the peer may open a connection of its own (RFC 3261 section
-        18.1.1).
-        """
-        return self._listener.own.sent_by(self.local[0])
 
     def send(self, data: bytes) -> None:
         """Send one message, or keep it while the connection is being opened. Raises OSError when the connection is
@@ -144,10 +124,7 @@ class StreamFlow(Connection):
                         self.write(b"\r\n")  # RFC 5626 section 3.5.1
                         continue
                     self._used = self.heard
-                    try:
-                        receiver.received(message, self)
-                    except Exception:  # one bad message costs itself, never the connection
-                        log.exception("transport.receiver_failed", transport=self.transport, source=self.remote[0])
+                    self.deliver(message, receiver)
                 if self._framer.broken is not None:
                     raise self._framer.broken
             except ParseError as error:
@@ -161,12 +138,8 @@ class StreamFlow(Connection):
 
     def vouch(self) -> None:
         """The other end has proved who it is."""
-        self._listener.door.vouch(self)
+        super().vouch()
         self._listener.share(self)
-
-    def dismiss(self, reason: str) -> None:
-        """Close it at once."""
-        self.end(reason)
 
     def sweep(self, now: float) -> None:
         """Called every few seconds: ends what is stuck or forgotten, keeps alive what we opened."""
@@ -186,7 +159,7 @@ class StreamFlow(Connection):
                 self.write(KEEPALIVE)
 
 
-class StreamListener:
+class StreamListener(ConnectionListener[StreamFlow]):
     """A listening socket, and the connections accepted on it and opened beside it."""
 
     def __init__(
@@ -198,16 +171,10 @@ class StreamListener:
         certificate: ServerCertificate | None,
         nursery: trio.Nursery,
     ) -> None:
-        self.transport = transport
-        self.local: tuple[str, int] = sock.getsockname()[:2]
-        self.certificate = certificate
-        self.own = OwnAddress(self.local, external_address, trio.current_time)
+        door = Door(receiver, most_known=MAX_CONNECTIONS, most_strangers=MAX_STRANGERS)
+        super().__init__(transport, sock, receiver, external_address, certificate, nursery, door)
         self.trust = ClientContexts()
-        self.spawn = nursery.start_soon
-        self._receiver = receiver
         self._family = sock.family
-        self.door = Door(receiver, most_known=MAX_CONNECTIONS, most_strangers=MAX_STRANGERS)
-        self._flows: set[StreamFlow] = set()
         self._opened = 0
         self._shared: dict[tuple[str, int, TlsOptions | None], StreamFlow] = {}
 
@@ -240,19 +207,12 @@ class StreamListener:
         self._flows.add(flow)
         self._opened += 1
         self._shared[key] = flow
-        self.spawn(self._serve, key, flow)
+        self.spawn(self.serve, flow)
         return flow
 
-    def admit(self, sock: socket.socket) -> None:
-        """Take a connection just accepted."""
-        try:
-            flow = StreamFlow(self, sock, sock.getpeername()[:2], outgoing=False)
-        except OSError:  # gone before it was looked at
-            sock.close()
-            return
-        self._flows.add(flow)
-        self.door.enter(flow)
-        self.spawn(self._serve, (*flow.remote, None), flow)
+    def accepted(self, sock: socket.socket) -> StreamFlow:
+        """The flow of a connection just accepted. Raises OSError where it is gone already."""
+        return StreamFlow(self, sock, sock.getpeername()[:2], outgoing=False)
 
     def share(self, flow: StreamFlow) -> None:
         """What is sent to the address at the other end of an accepted connection takes this one from now on, now that
@@ -265,7 +225,7 @@ class StreamListener:
         if self.transport == "tcp" and not flow.outgoing and flow.ended is None:
             self._shared.setdefault((*flow.remote, None), flow)
 
-    async def _serve(self, key: tuple[str, int, TlsOptions | None], flow: StreamFlow) -> None:
+    async def serve(self, flow: StreamFlow) -> None:
         """One connection, from its opening to its end. Nothing the peer does gets out of here."""
         reason = "the listener was stopped"
         known = flow.outgoing
@@ -290,25 +250,11 @@ class StreamListener:
             log.exception("transport.connection_failed", transport=self.transport, source=flow.remote[0])
             reason = "internal error"
         finally:
-            flow.end(reason)
-            self._flows.discard(flow)
             self._opened -= flow.outgoing
-            self.door.leave(flow)
+            key = (*flow.remote, flow.tls)
             if self._shared.get(key) is flow:
                 del self._shared[key]
-            if known:
-                try:
-                    self._receiver.closed(flow, flow.ended or reason)
-                except Exception:  # the other connections are not to pay for it
-                    log.exception("transport.receiver_failed", transport=self.transport, source=flow.remote[0])
-
-    async def sweep(self) -> None:
-        """One timer for all connections."""
-        while True:
-            await trio.sleep(SWEEP_SECONDS)
-            now = trio.current_time()
-            for flow in list(self._flows):
-                flow.sweep(now)
+            self.gone(flow, reason, known=known)
 
 
 class StreamTransport:

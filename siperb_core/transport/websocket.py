@@ -15,9 +15,10 @@ import trio
 from siperb_core.sip import ParseError, response_to
 from siperb_core.sip.parser import salvage
 from siperb_core.transport.accepting import accept
-from siperb_core.transport.address import OwnAddress, bind
-from siperb_core.transport.connection import Connection, reason_of
-from siperb_core.transport.door import NOT_SIGNED_IN, TRY_AGAIN_LATER, Door, Rate
+from siperb_core.transport.address import bind
+from siperb_core.transport.connection import reason_of
+from siperb_core.transport.connections import SWEEP_SECONDS, ConnectionFlow, ConnectionListener
+from siperb_core.transport.door import NOT_SIGNED_IN, TRY_AGAIN_LATER, Door
 from siperb_core.transport.tls import ServerCertificate
 from siperb_core.transport.websocket_frames import (
     CLOSE,
@@ -56,44 +57,26 @@ nothing.
 PONG_SECONDS = 20.0
 ANSWER_SECONDS = 10.0
 """As PONG_SECONDS, for a client that is owed a message: a call must not ring for long at one that is gone."""
-SWEEP_SECONDS = 5.0
 
 _BLANK = b" \r\n\t\0"
 
 log = structlog.get_logger(__name__)
 
 
-class WebSocketFlow(Connection):
+class WebSocketFlow(ConnectionFlow):
     """One softphone's WebSocket. A flow is equal to itself alone."""
 
-    __slots__ = ("_asked", "_closing", "_frames", "_listener", "_rate", "_ready_at", "_sent", "local", "remote")
+    __slots__ = ("_asked", "_closing", "_frames", "_ready_at", "_sent")
 
-    reliable = True
+    _listener: WebSocketListener
 
     def __init__(self, listener: WebSocketListener, sock: socket.socket) -> None:
-        super().__init__(sock, listener.spawn, opened=True)
-        self._listener = listener
-        self.remote: tuple[str, int] = sock.getpeername()[:2]
-        self.local: tuple[str, int] = sock.getsockname()[:2]
+        super().__init__(listener, sock, local=sock.getsockname()[:2], remote=sock.getpeername()[:2], opened=True)
         self._frames: FrameReader | None = None  # None until the handshake is done
         self._closing = False
         self._asked = -math.inf  # when it was last pinged
         self._sent = -math.inf  # when the first message went out that nothing was heard after
-        self._rate = Rate(self.heard)
         self._ready_at = math.inf  # when the handshake was done
-
-    def __repr__(self) -> str:
-        return f"<{self.transport} flow {self.remote[0]} {self.remote[1]}>"
-
-    @property
-    def transport(self) -> str:
-        """`ws` or `wss`."""
-        return self._listener.transport
-
-    @property
-    def sent_by(self) -> str:
-        """Our `host:port` as the peer should see it."""
-        return self._listener.own.sent_by(self.local[0])
 
     def send(self, data: bytes) -> None:
         """Send one SIP message as one frame: text, or binary where it is not UTF-8. Raises OSError when the socket is
@@ -154,7 +137,7 @@ class WebSocketFlow(Connection):
                     elif opcode == OVERSIZED:
                         self._refuse(payload)
                     elif opcode not in (CONTINUATION, PONG):
-                        self._deliver(payload, receiver)
+                        self._heard(payload, receiver)
             except FrameError as error:
                 self._note("frames", "websocket.closed", code=error.code, reason=error.reason)
                 self.say_goodbye(error.code, error.reason)
@@ -165,7 +148,7 @@ class WebSocketFlow(Connection):
                 return "connection lost"
             frames.feed(data)
 
-    def _deliver(self, data: bytes, receiver: Receiver) -> None:
+    def _heard(self, data: bytes, receiver: Receiver) -> None:
         if data[:1] in (b"\r", b"\n", b" ", b"\0", b""):
             stripped = data.lstrip(_BLANK)
             if not stripped:
@@ -173,10 +156,7 @@ class WebSocketFlow(Connection):
                     self.send(b"\r\n")  # RFC 7118 section 6, RFC 5626 section 3.5.1
                 return
             data = stripped
-        try:
-            receiver.received(data, self)
-        except Exception:  # one bad message costs itself, never the socket
-            log.exception("transport.receiver_failed", transport=self.transport, source=self.remote[0])
+        self.deliver(data, receiver)
 
     def _refuse(self, data: bytes) -> None:
         """Answer a message of which only the beginning was kept (RFC 3261 section 21.4.11). Raises FrameError where it
@@ -195,10 +175,6 @@ class WebSocketFlow(Connection):
 
     def _note(self, what: str, event: str, **details: object) -> None:
         self._listener.door.note(what, event, self.remote[0], **details)
-
-    def vouch(self) -> None:
-        """The softphone has signed in."""
-        self._listener.door.vouch(self)
 
     def dismiss(self, reason: str) -> None:
         """Close it at once, and say why."""
@@ -230,7 +206,7 @@ class WebSocketFlow(Connection):
             self.end("no answer to a ping")
 
 
-class WebSocketListener:
+class WebSocketListener(ConnectionListener[WebSocketFlow]):
     """A listening socket for softphones."""
 
     def __init__(
@@ -243,34 +219,21 @@ class WebSocketListener:
         certificate: ServerCertificate | None,
         nursery: trio.Nursery,
     ) -> None:
-        self.transport = transport
-        self.local: tuple[str, int] = sock.getsockname()[:2]
+        door = Door(receiver, most_known=MAX_CONNECTIONS, most_strangers=MAX_STRANGERS, proxies=config.trusted_proxies)
+        super().__init__(transport, sock, receiver, external_address, certificate, nursery, door)
         self.path = config.path
         self.origins = config.origins
         self.proxies = config.trusted_proxies
-        self.certificate = certificate
-        self.own = OwnAddress(self.local, external_address, trio.current_time)
-        self.spawn = nursery.start_soon
-        self.door = Door(receiver, most_known=MAX_CONNECTIONS, most_strangers=MAX_STRANGERS, proxies=self.proxies)
-        self._receiver = receiver
-        self._flows: set[WebSocketFlow] = set()
 
     def flow_to(self, host: str, port: int, tls: TlsOptions | None = None) -> Flow:
         """Raises ValueError: it is always the softphone that connects."""
         raise ValueError(f"a WebSocket to {host} cannot be opened: softphones connect to the gateway")
 
-    def admit(self, sock: socket.socket) -> None:
-        """Take a connection just accepted."""
-        try:
-            flow = WebSocketFlow(self, sock)
-        except OSError:  # gone before it was looked at
-            sock.close()
-            return
-        self._flows.add(flow)
-        self.door.enter(flow)
-        self.spawn(self._serve, flow)
+    def accepted(self, sock: socket.socket) -> WebSocketFlow:
+        """The flow of a connection just accepted. Raises OSError where it is gone already."""
+        return WebSocketFlow(self, sock)
 
-    async def _serve(self, flow: WebSocketFlow) -> None:
+    async def serve(self, flow: WebSocketFlow) -> None:
         """One client, from its handshake to its end. Nothing it does gets out of here."""
         opened = False
         reason = "the listener was stopped"
@@ -293,22 +256,7 @@ class WebSocketListener:
             log.exception("transport.connection_failed", transport=self.transport, source=flow.remote[0])
             reason = "internal error"
         finally:
-            flow.end(reason)
-            self._flows.discard(flow)
-            self.door.leave(flow)
-            if opened:
-                try:
-                    self._receiver.closed(flow, flow.ended or reason)
-                except Exception:  # the other connections are not to pay for it
-                    log.exception("transport.receiver_failed", transport=self.transport, source=flow.remote[0])
-
-    async def sweep(self) -> None:
-        """One timer for all connections."""
-        while True:
-            await trio.sleep(SWEEP_SECONDS)
-            now = trio.current_time()
-            for flow in list(self._flows):
-                flow.sweep(now)
+            self.gone(flow, reason, known=opened)
 
 
 class WebSocketTransport:
