@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import attrs
 import trio
@@ -22,11 +23,11 @@ from siperb_core.sip.digest import DigestServer
 from siperb_core.sip.registrar import Registrar
 from siperb_core.sip.transaction import ServerTransaction
 from siperb_core.testing import pbx_numbers, tones
-from siperb_core.testing.ear import DigitHeard
+from siperb_core.testing.audible import AudibleCall
 from siperb_core.testing.pbx_media import PbxMedia, PortsExhausted
 from siperb_core.testing.pbx_sdp import PbxNegotiation
 from siperb_core.testing.registering import Registration
-from siperb_core.testing.session import Call, Direction
+from siperb_core.testing.session import Direction
 from siperb_core.testing.user_agent import ALLOW, Credentials, UserAgent, background, token
 from siperb_core.transport import TRANSPORTS
 from siperb_core.transport.contract import Listener, TlsOptions
@@ -83,45 +84,20 @@ class PbxSettings:
     max_calls: int = 500
 
 
-class PbxCall(Call):
+class PbxCall(AudibleCall):
     """A call to or from the PBX."""
 
-    def __init__(self, pbx: Pbx, media: PbxMedia, *, number: str, **kwargs: object) -> None:
-        super().__init__(pbx.agent, media, **kwargs)  # type: ignore[arg-type]
+    media: PbxMedia
+
+    def __init__(self, pbx: Pbx, media: PbxMedia, *, number: str, **kwargs: Any) -> None:
+        super().__init__(pbx.agent, media, **kwargs)
         self.pbx = pbx
-        self.media = media
         self.number = number
         """What was dialled."""
         self.account = ""
         """Who calls, as the caller proved by a password; "" where nobody was asked."""
         self.source: Flow = self._flow
         """Where the INVITE came from or went."""
-
-    @property
-    def heard(self) -> tones.Heard:
-        """What the last two seconds or less sounded like."""
-        return self.media.ear.heard
-
-    @property
-    def digits(self) -> list[DigitHeard]:
-        """All digits that came in, each with the way it came."""
-        return self.media.ear.digits
-
-    def play(self, hz: int, dbfs: float = tones.LEVEL) -> None:
-        """Play a tone from now on."""
-        self.media.play(hz, dbfs)
-
-    async def listen(self, seconds: float = 1.0) -> tones.Heard:
-        """Listen anew for so much audio (at most two seconds), and say what it sounds like."""
-        return await self.media.ear.listen(seconds)
-
-    async def hears(self, hz: float) -> None:
-        """Wait until a tone of `hz` is heard, a short one too."""
-        await self.media.ear.hears(hz)
-
-    async def send_digits(self, digits: str) -> None:
-        """Send digits as telephone-events. Raises ValueError where the other side has none."""
-        await self.media.send_digits(digits)
 
 
 class Pbx:

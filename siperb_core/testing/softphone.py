@@ -23,10 +23,9 @@ from aiortc.rtcdtlstransport import RTCCertificate
 
 from siperb_core.sip import Message, NameAddr, ParseError, parse_uri, response_to
 from siperb_core.sip.transaction import ServerTransaction
-from siperb_core.testing import tones
-from siperb_core.testing.ear import DigitHeard
+from siperb_core.testing.audible import AudibleCall
 from siperb_core.testing.registering import Registration
-from siperb_core.testing.session import Call, CallFailed, Direction
+from siperb_core.testing.session import CallFailed, Direction
 from siperb_core.testing.softphone_media import SoftphoneMedia
 from siperb_core.testing.softphone_peer import AsyncioThread
 from siperb_core.testing.user_agent import ALLOW, Credentials, UserAgent, background, token
@@ -85,42 +84,14 @@ class SoftphoneSettings:
     """Whether incoming calls are answered at once."""
 
 
-class PhoneCall(Call):
+class PhoneCall(AudibleCall):
     """A call of the softphone."""
 
-    def __init__(self, media: SoftphoneMedia, agent: UserAgent, **kwargs: Any) -> None:
-        super().__init__(agent, media, **kwargs)
-        self.media = media
+    media: SoftphoneMedia
 
     async def connected(self) -> None:
         """Wait until audio can flow: ICE and DTLS are through. Raises MediaFailed."""
         await self.media.connected()
-
-    @property
-    def heard(self) -> tones.Heard:
-        """What the last two seconds or less sounded like."""
-        return self.media.ear.heard
-
-    @property
-    def digits(self) -> list[DigitHeard]:
-        """All digits that came in, each with the way it came."""
-        return self.media.ear.digits
-
-    def play(self, hz: int, dbfs: float = tones.LEVEL) -> None:
-        """Play a tone from now on."""
-        self.media.play(hz, dbfs)
-
-    async def listen(self, seconds: float = 1.0) -> tones.Heard:
-        """Listen anew for so much audio (at most two seconds), and say what it sounds like."""
-        return await self.media.ear.listen(seconds)
-
-    async def hears(self, hz: float) -> None:
-        """Wait until a tone of `hz` is heard, a short one too."""
-        await self.media.ear.hears(hz)
-
-    async def send_digits(self, digits: str) -> None:
-        """Send digits as telephone-events. Raises ValueError where the other side has none."""
-        await self.media.send_digits(digits)
 
 
 class Softphone:
@@ -333,8 +304,8 @@ class Softphone:
         settings = self.settings
         media = SoftphoneMedia(self._thread, self._certificate, settings.addresses, settings.codecs)
         call = PhoneCall(
-            media,
             self.agent,
+            media,
             direction=direction,
             flow=self.flow,
             contact=f"{self.contact[:-1]};ob>",
