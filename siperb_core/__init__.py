@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from siperb_core.media.engine import EngineSession, MediaEngine, MediaSettings
     from siperb_core.routing import Explanation, Route
     from siperb_core.rtp import g711
+    from siperb_core.rtp.events import Digit
     from siperb_core.sdp.plan import Codec
     from siperb_core.services import GatewayView, Service
     from siperb_core.store.contract import LocationStore, StoredBinding
@@ -82,6 +83,7 @@ _HOMES = {
     "siperb_core.media.contract": ("ExpectsLoss", "MakesNoise", "Recovers", "Transcoder", "TranscoderType"),
     "siperb_core.media.engine": ("EngineSession", "MediaEngine", "MediaSettings"),
     "siperb_core.routing": ("Explanation", "Route"),
+    "siperb_core.rtp.events": ("Digit",),
     "siperb_core.sdp.plan": ("Codec",),
     "siperb_core.services": ("GatewayView", "Service"),
     "siperb_core.store.contract": ("LocationStore", "StoredBinding"),
@@ -137,6 +139,7 @@ __all__ = [
     "Credentials",
     "Device",
     "DialNumber",
+    "Digit",
     "EngineSession",
     "Entry",
     "EntryContext",

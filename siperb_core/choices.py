@@ -65,9 +65,9 @@ class Choices:
         order = self._host.route(number, user, method).order
         return [loaded[name] for name in order if name in loaded]
 
-    def answer(self, connection: str, endpoint: MediaEndpoint) -> Flow | None:
+    def answer(self, connection: str, endpoint: MediaEndpoint, fault: Callable[[str], None]) -> Flow | None:
         """The flow to a peer in this process that answers with this endpoint; None where there are too many."""
-        return self._answering.flow(connection, endpoint)
+        return self._answering.flow(connection, endpoint, fault)
 
     def media_policy(self, entry: Entry, transport: str, peer_offer: bytes) -> MediaPolicy:
         """What is done with a call's media. Raises `SdpError` 488 where they cannot be secured as they should."""

@@ -103,7 +103,7 @@ class ThroughConnections:
             case DialNumber():
                 return self._dial_instead(way.number)
             case AnswerWith():
-                flow = call.host.choices.answer(loaded.entry.name, way.endpoint)
+                flow = call.host.choices.answer(loaded.entry.name, way.endpoint, loaded.fault)
                 if flow is None:
                     return Refusal(503, "Too Many Calls Are Answered Here")
                 uri = f"sip:{escape_user(call.record.number)}@{call.host.domain}"

@@ -35,7 +35,7 @@ class Choices(Protocol):
     def connections(self, number: str, user: str, method: str) -> list[LoadedConnection]:
         """The connections that may take a softphone's call, in order."""
 
-    def answer(self, connection: str, endpoint: MediaEndpoint) -> Flow | None:
+    def answer(self, connection: str, endpoint: MediaEndpoint, fault: Callable[[str], None]) -> Flow | None:
         """The flow to a peer in this process that answers with this endpoint; None where there are too many."""
 
     def media_policy(self, entry: Entry, transport: str, peer_offer: bytes) -> MediaPolicy:

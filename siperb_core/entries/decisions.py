@@ -8,6 +8,7 @@ import attrs
 
 if TYPE_CHECKING:
     from siperb_core.entries.contract import Refusal
+    from siperb_core.rtp.events import Digit
     from siperb_core.sip import Message
 
 SAMPLE_RATE = 8000
@@ -51,6 +52,16 @@ class Audio(Protocol):
 
     async def send(self, samples: bytes) -> None:
         """Say this; returns when it has been said, but for the last 20 ms. Silence is what is not said."""
+
+    async def receive_digit(self) -> Digit:
+        """The next key the caller has pressed, once it is let go: each once, be it told by telephone-event (RFC 4733),
+        SIP INFO, both, or a tone. Waits until one comes.
+        """
+
+    async def send_digit(self, digit: Digit) -> None:
+        """Press a key, of 0123456789*#ABCD, for 60 to 6000 ms; returns a short pause after it was let go. What is said
+        meanwhile is not heard. The softphone gets it as its connection has digits. Raises ValueError for no key.
+        """
 
 
 class MediaEndpoint(Protocol):

@@ -44,32 +44,45 @@ class Digit:
 class EventReader:
     """Makes digits out of telephone-event packets: each once, when it is over, whatever of its packets was lost.
 
-    All packets of an event have one timestamp (section 2.5.1.2). It is over with the first packet that says so; when
-    all of these are lost, with the next event or the next audio.
+    All packets of an event, or of a segment of a long one, have one timestamp (section 2.5.1.2). It is over with the
+    first packet that says so; when all of these are lost, with the next event or the next audio.
     """
 
     def __init__(self) -> None:
         self._timestamp: int | None = None
         self._told = True
         self._key = ""
-        self._duration = 0
+        self._duration = 0  # of this segment
+        self._before = 0  # of the segments before it
 
     def take(self, payload: bytes, timestamp: int, clock: int) -> list[Digit]:
         """Take a packet's payload; gives the digits that are over. Raises RtpError."""
         event = parse_event(payload)
         ended: list[Digit] = []
         if timestamp != self._timestamp:
-            ended = self.over(clock)
-            self._timestamp, self._told, self._key, self._duration = timestamp, False, event.digit, 0
+            if self._goes_on(event, timestamp):
+                self._before += MAX_DURATION
+            else:
+                ended = self.over(clock)
+                self._told, self._key, self._before = False, event.digit, 0
+            self._timestamp, self._duration = timestamp, 0
         self._duration = max(self._duration, event.duration)
         return ended + self.over(clock) if event.end else ended
+
+    def _goes_on(self, event: TelephoneEvent, timestamp: int) -> bool:
+        """Whether this is the next segment of a key that is held for longer than a duration can say (section
+        2.5.1.3).
+        """
+        if self._told or self._timestamp is None or event.digit != self._key:
+            return False
+        return (timestamp - self._timestamp) & 0xFFFFFFFF == MAX_DURATION
 
     def over(self, clock: int) -> list[Digit]:
         """What follows is no event: one that is still open has ended."""
         if self._told or not self._key:
             return []
         self._told = True
-        return [Digit(self._key, max(1000 * self._duration // clock, 1))]
+        return [Digit(self._key, max(1000 * (self._before + self._duration) // clock, 1))]
 
 
 def parse_event(payload: bytes) -> TelephoneEvent:

@@ -160,6 +160,7 @@ class PbxMedia:
 
     async def close(self) -> None:
         self._closed = True
+        self._digits_sent.set()
         self._scope.cancel()
         if not self._running:
             self._close_sockets()

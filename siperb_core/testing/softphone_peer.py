@@ -133,6 +133,7 @@ class Peer:
         self._looped = ("", 0, 0.0)
         self.tone: tuple[int, float] | None = None
         self._digits: deque[tuple[str, asyncio.Event | None]] = deque(maxlen=_MOST_DIGITS)
+        self._waiting: set[asyncio.Event] = set()  # for digits to be out
         self._task: asyncio.Task[None] | None = None
         self._connecting: asyncio.Task[None] | None = None
 
@@ -211,14 +212,18 @@ class Peer:
         self.sending = sending
 
     async def send_digits(self, digits: str) -> None:
-        """Send digits as telephone-events; returns when the last one is out."""
+        """Send digits as telephone-events; returns when the last one is out, or the call has ended meanwhile."""
         out = asyncio.Event()
         self._digits.extend((digit, None) for digit in digits[:-1])
         self._digits.append((digits[-1], out))
+        self._waiting.add(out)
         await out.wait()
+        self._waiting.discard(out)
 
     async def close(self) -> None:
         """End the streams and the transport."""
+        for out in self._waiting:
+            out.set()
         for task in (self._task, self._connecting):
             if task is not None:
                 task.cancel()

@@ -181,7 +181,7 @@ class World:
     def connections(self, number: str, user: str, method: str) -> list[LoadedConnection]:
         return [item for item in self.candidates if item.entry.name == number]
 
-    def answer(self, connection: str, endpoint: MediaEndpoint) -> Flow | None:
+    def answer(self, connection: str, endpoint: MediaEndpoint, fault: Callable[[str], None]) -> Flow | None:
         return None
 
     def media_policy(self, entry: Entry, transport: str, peer_offer: bytes) -> MediaPolicy:

@@ -154,6 +154,27 @@ async def test_the_echo_is_what_was_said_and_as_loud(
     assert not world.pbx.calls
 
 
+@pytest.mark.parametrize("way", ["event", "info"])
+async def test_digits_come_back_as_digits_and_one_ends_the_echo(world: World, way: str) -> None:
+    alice = await world.phone("alice")
+    call = await alice.call("*43")
+    await call.answered()
+    call.play(700, LEVEL)
+    await call.hears(700)
+    for count, key in enumerate("4*4", 1):
+        await (call.send_digits(key) if way == "event" else call.send_info(key))
+        assert await call.media.ear.heard_digits(count) == "4*4"[:count]
+    call.play(1300, LEVEL)
+    await call.hears(1300)  # what is said is an echo as before
+    await (call.send_digits("#") if way == "event" else call.send_info("#"))
+    await call.ended.wait()
+    assert call.ended_by == "them"
+    assert [digit.digit for digit in call.digits] == list("4*4")
+    await world.gateway.calls.wait_idle()
+    (row,) = world.gateway.calls.as_json()
+    assert (row["state"], row["diagnosis"]) == ("ended", "")
+
+
 # ---- codes
 
 

@@ -18,6 +18,7 @@ from siperb_core import (
     ConnectionConfigError,
     Device,
     DialNumber,
+    Digit,
     Entry,
     OutboundCall,
     Refusal,
@@ -37,11 +38,15 @@ ALICE, DESK, BOB = (
 
 
 class Line:
-    """What an endpoint hears and says, without a network. Packets come every 20 ms, once anybody listens."""
+    """What an endpoint hears and says, without a network. Packets come every 20 ms, digits every 200 ms, once anybody
+    listens.
+    """
 
-    def __init__(self, *packets: bytes) -> None:
+    def __init__(self, *packets: bytes, keys: str = "") -> None:
         self.packets = list(packets)
+        self.keys = list(keys)
         self.said: list[tuple[float, bytes]] = []
+        self.pressed: list[Digit] = []
 
     async def receive(self) -> bytes:
         if not self.packets:
@@ -52,6 +57,16 @@ class Line:
     async def send(self, samples: bytes) -> None:
         self.said.append((trio.current_time(), samples))
         await trio.sleep(len(samples) / 16000)
+
+    async def receive_digit(self) -> Digit:
+        if not self.keys:
+            await trio.sleep_forever()
+        await trio.sleep(0.2)
+        return Digit(self.keys.pop(0), 120)
+
+    async def send_digit(self, digit: Digit) -> None:
+        self.pressed.append(digit)
+        await trio.sleep(digit.milliseconds / 1000)
 
 
 class House:
@@ -159,6 +174,15 @@ async def test_an_echo_is_what_was_heard_and_ends(autojump_clock: trio.testing.M
     said = [samples for _, samples in line.said]
     assert said == packets[: len(said)]
     assert 20 <= len(said) <= 50
+
+
+async def test_digits_come_back_and_one_ends_the_echo(autojump_clock: trio.testing.MockClock) -> None:
+    line = Line(*[bytes(320)] * 100, keys="1*#2")
+    began = trio.current_time()
+    await Echo(60.0).run(line)
+    assert line.pressed == [Digit("1", 120), Digit("*", 120)]
+    assert line.keys == ["2"]
+    assert trio.current_time() - began == pytest.approx(3 * 0.2 + 2 * 0.12)
 
 
 @pytest.mark.parametrize("on", [True, False])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siperb_core.rtp.events import TelephoneEvent, build_event, parse_event, rescale_event
+from siperb_core.rtp.events import Digit, EventReader, TelephoneEvent, build_event, parse_event, rescale_event
 from siperb_core.rtp.packet import RtpError
 
 events = st.builds(TelephoneEvent, st.integers(0, 255), st.booleans(), st.integers(0, 63), st.integers(0, 0xFFFF))
@@ -39,3 +39,16 @@ def test_down_and_same_clock() -> None:
     event = build_event(TelephoneEvent(5, True, 10, 4800))
     assert rescale_event(event, 48000, 8000) == (build_event(TelephoneEvent(5, True, 10, 800)), 0)
     assert rescale_event(event + b"more", 8000, 8000) == (event, 0)
+
+
+def test_a_key_that_is_held_for_long_is_one_digit() -> None:
+    """Its duration needs more than 16 bits, so it comes in segments (section 2.5.1.3)."""
+    reader, start = EventReader(), 0xFFFFFF00
+    found: list[Digit] = []
+    for segment in range(3):
+        for duration in (160, 0xFFFF) if segment < 2 else (160, 8000):
+            payload = build_event(TelephoneEvent(5, segment == 2 and duration == 8000, 10, duration))
+            found += reader.take(payload, (start + segment * 0xFFFF) & 0xFFFFFFFF, 8000)
+    assert found == [Digit("5", (2 * 0xFFFF + 8000) // 8)]
+    again = build_event(TelephoneEvent(5, True, 10, 800))
+    assert reader.take(again, (start + 3 * 0xFFFF) & 0xFFFFFFFF, 8000) == [Digit("5", 100)], "a new press"

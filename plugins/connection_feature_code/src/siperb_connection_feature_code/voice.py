@@ -21,6 +21,8 @@ LOW, HIGH = 600, 900
 """Hz. Low then high says "on", high then low "off"."""
 TONE_SECONDS = 0.4
 PAUSE_SECONDS = 0.1
+END_KEY = "#"
+"""Ends an echo test, as with Asterisk's Echo()."""
 PATIENCE_SECONDS = 10.0
 """How long the caller's first packet is waited for before the tones are said all the same."""
 LINGER_SECONDS = 0.5
@@ -48,7 +50,7 @@ def confirmation(on: bool) -> bytes:
 
 @attrs.frozen
 class Echo:
-    """Plays back what it hears, until the caller hangs up or `seconds` are over."""
+    """Plays back what it hears, digits as digits, until the caller presses `#`, hangs up, or `seconds` are over."""
 
     seconds: float
 
@@ -56,9 +58,16 @@ class Echo:
         """As `siperb_core.MediaEndpoint.run`."""
         import trio  # not at the top: what only reads settings, `siperb route` say, need not wait for it
 
-        with trio.move_on_after(self.seconds):
+        async def speak() -> None:
             while True:
                 await audio.send(await audio.receive())
+
+        with trio.move_on_after(self.seconds):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(speak)
+                while (digit := await audio.receive_digit()).key != END_KEY:
+                    await audio.send_digit(digit)
+                nursery.cancel_scope.cancel()
 
 
 @attrs.frozen
