@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from siperb_core.entries.model import Device, Entry, GatewayConfig, GatewaySettings, Listen, Secret
     from siperb_core.entries.networks import allowed
     from siperb_core.entries.peer import PeerSettings, escape_user, with_port
-    from siperb_core.events import CallEvent, RegistrationEvent
+    from siperb_core.events import CallEvent, ConnectionEvent, RegistrationEvent
     from siperb_core.hookspecs import hookimpl
     from siperb_core.media.contract import ExpectsLoss, MakesNoise, Recovers, Transcoder, TranscoderType
     from siperb_core.media.engine import EngineSession, MediaEngine, MediaSettings
@@ -78,7 +78,7 @@ _HOMES = {
     "siperb_core.entries.model": ("Device", "Entry", "GatewayConfig", "GatewaySettings", "Listen", "Secret"),
     "siperb_core.entries.networks": ("allowed",),
     "siperb_core.entries.peer": ("PeerSettings", "escape_user", "with_port"),
-    "siperb_core.events": ("CallEvent", "RegistrationEvent"),
+    "siperb_core.events": ("CallEvent", "ConnectionEvent", "RegistrationEvent"),
     "siperb_core.hookspecs": ("hookimpl",),
     "siperb_core.media.contract": ("ExpectsLoss", "MakesNoise", "Recovers", "Transcoder", "TranscoderType"),
     "siperb_core.media.engine": ("EngineSession", "MediaEngine", "MediaSettings"),
@@ -132,6 +132,7 @@ __all__ = [
     "Connection",
     "ConnectionAuthFailed",
     "ConnectionConfigError",
+    "ConnectionEvent",
     "ConnectionNotReady",
     "ConnectionType",
     "ControlError",

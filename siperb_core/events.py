@@ -1,4 +1,4 @@
-"""What plugins are told of calls and registrations: plain data, the names of the JSON output."""
+"""What plugins are told of calls, registrations and connections: plain data, the names of the JSON output."""
 
 from __future__ import annotations
 
@@ -50,3 +50,35 @@ class RegistrationEvent:
     user_agent: str = ""
     transport: str = ""
     remote: str = ""
+
+
+ConnectionEventKind = Literal[
+    "state_changed", "registered", "registration_lost", "reachable", "unreachable", "issue_raised", "issue_mended"
+]
+
+
+@attrs.frozen
+class ConnectionEvent:
+    """Something has happened to a connection, or to the gateway itself, whose issues have no `connection`. Times are
+    seconds since the epoch. `state` is the connection's after the event, whatever that was.
+
+    - `state_changed`: it was in state `was`; `reason` says why, `next_attempt` when it is tried again.
+    - `registered`, `registration_lost`: its registration with the PBX, in either direction; `status` and `reason` are
+      the last answer's, `expires_at` is when the registration runs out. Refreshes are not told.
+    - `reachable`, `unreachable`: its PBX answers, or does not answer any more.
+    - `issue_raised`, `issue_mended`: `text` is what was wrong and `mend` how to mend it; `issue` is the same for both.
+      The issues of a connection that is edited, restarted or removed count as mended.
+    """
+
+    what: ConnectionEventKind
+    when: float
+    connection: str
+    state: str = ""
+    was: str = ""
+    reason: str = ""
+    next_attempt: float | None = None
+    status: int | None = None
+    expires_at: float | None = None
+    issue: str = ""
+    text: str = ""
+    mend: str = ""

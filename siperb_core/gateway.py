@@ -223,7 +223,8 @@ class Gateway:
         self.plugins.add_own("records", KeptRecords(self.store))
         self.sources = Sources(self)
         self.operations = Operations(self)
-        self.entries = Entries(self.plugins.connection_types, self, changed=self._entry_changed)
+        tell = self.plugins.connection_event
+        self.entries = Entries(self.plugins.connection_types, self, changed=self._entry_changed, tell=tell)
         self.watch = Watch(self)
         self.plugins.add_own("watch", self.watch)
         self.upkeep = Upkeep(self)

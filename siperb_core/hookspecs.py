@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from siperb_core.entries.contract import ConnectionType, Refusal
     from siperb_core.entries.decisions import CallAttempt, CallGate
     from siperb_core.entries.model import Device, Entry
-    from siperb_core.events import CallEvent, RegistrationEvent
+    from siperb_core.events import CallEvent, ConnectionEvent, RegistrationEvent
     from siperb_core.media.contract import TranscoderType
     from siperb_core.media.engine import MediaEngine, MediaSettings
     from siperb_core.routing import Explanation, Route
@@ -220,6 +220,15 @@ def siperb_call_record(record: Mapping[str, Any]) -> None:
 
     Called once for every call, shortly after its event `ended`. Several plugins: all are told; the core's own writes it
     to the database.
+    """
+
+
+@hookspec
+def siperb_connection_event(event: ConnectionEvent) -> None:
+    """Hear of a connection: its state has changed, its registration was made or lost, its PBX fell silent or is back,
+    an issue was raised or mended; and of the gateway's own issues.
+
+    Called after the fact, in the task that handles SIP. Several plugins: all are told; nothing is waited for.
     """
 
 

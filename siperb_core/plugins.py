@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from siperb_core.entries.contract import ConnectionType
     from siperb_core.entries.decisions import CallAttempt, CallGate
     from siperb_core.entries.model import Entry
-    from siperb_core.events import CallEvent, RegistrationEvent
+    from siperb_core.events import CallEvent, ConnectionEvent, RegistrationEvent
     from siperb_core.media.contract import TranscoderType
     from siperb_core.media.engine import MediaEngine, MediaSettings
     from siperb_core.services import GatewayView, Service
@@ -402,6 +402,11 @@ class Plugins:
     def registration_event(self, event: RegistrationEvent) -> None:
         """Tell every plugin of a change of a softphone's binding."""
         for _ in self._each("siperb_registration_event", event=event):
+            pass
+
+    def connection_event(self, event: ConnectionEvent) -> None:
+        """Tell every plugin of what has happened to a connection, or to the gateway."""
+        for _ in self._each("siperb_connection_event", event=event):
             pass
 
     def _misfit(self, plugin: str, hook: str, result: object) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Literal
+
 import attrs
 import structlog
 
@@ -29,9 +32,15 @@ class Issue:
 
 
 class Issues:
-    """All open issues; raising one again keeps its `since`. The log has each once, and once more when it is mended."""
+    """All open issues; raising one again keeps its `since`. The log has each once, and once more when it is mended.
 
-    def __init__(self) -> None:
+    `told` hears of both.
+    """
+
+    def __init__(
+        self, told: Callable[[Literal["issue_raised", "issue_mended"], Issue], None] = lambda what, issue: None
+    ) -> None:
+        self._told = told
         self._open: dict[str, dict[str, Issue]] = {}
 
     def raise_issue(self, connection: str, issue_id: str, text: str, mend: str, now: float) -> None:
@@ -40,17 +49,20 @@ class Issues:
         old = issues.get(issue_id)
         if old is None and len(issues) >= MAX_ISSUES:
             del issues[next(iter(issues))]
-        issues[issue_id] = Issue(connection, issue_id, text, mend, old.since if old else now)
+        issue = issues[issue_id] = Issue(connection, issue_id, text, mend, old.since if old else now)
         if old is None:
             log.warning("issue.raised", connection=connection or None, issue=issue_id, text=text, mend=mend)
+            self._told("issue_raised", issue)
 
     def clear(self, connection: str, issue_id: str) -> None:
         """Close an issue; nothing happens where there is none."""
         issues = self._open.get(connection, {})
-        if issues.pop(issue_id, None) is not None:
-            log.info("issue.mended", connection=connection or None, issue=issue_id)
+        issue = issues.pop(issue_id, None)
         if not issues:
             self._open.pop(connection, None)
+        if issue is not None:
+            log.info("issue.mended", connection=connection or None, issue=issue_id)
+            self._told("issue_mended", issue)
 
     def has(self, connection: str, issue_id: str) -> bool:
         """Whether it is open."""
@@ -58,7 +70,8 @@ class Issues:
 
     def clear_all(self, connection: str) -> None:
         """Close every issue of one connection."""
-        self._open.pop(connection, None)
+        for issue in self._open.pop(connection, {}).values():
+            self._told("issue_mended", issue)
 
     def all(self) -> list[Issue]:
         """Oldest first."""

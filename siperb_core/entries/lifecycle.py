@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 import trio
@@ -22,12 +22,14 @@ from siperb_core.entries.contract import (
 )
 from siperb_core.entries.diagnostics import Exchange
 from siperb_core.entries.failure import DELAYS, Failure, classify, delay
-from siperb_core.entries.issues import Issues
+from siperb_core.entries.issues import Issue, Issues
 from siperb_core.entries.live import FAULT_SECONDS, MOST_FAULTS, LoadedConnection, lacks
 from siperb_core.entries.model import Entry, Network, down_because
 from siperb_core.entries.outside import Outside
 from siperb_core.entries.pacing import Pace
 from siperb_core.entries.slot import Slot
+from siperb_core.entries.states import State
+from siperb_core.events import ConnectionEvent, ConnectionEventKind
 
 SETUP_SECONDS = 60.0
 """How long a connection type may take before it hands out its connection."""
@@ -53,7 +55,8 @@ class Changes:
 class Entries:
     """All config entries and what has become of them.
 
-    `changed` is told the name of every entry whose state or registration changes. `jitter` gives numbers from 0 to 1.
+    `changed` is told the name of every entry whose state or registration changes, `tell` what has happened to it, and
+    of every issue. `jitter` gives numbers from 0 to 1.
     """
 
     def __init__(
@@ -62,16 +65,18 @@ class Entries:
         outside: Outside,
         *,
         changed: Callable[[str], None] = lambda name: None,
+        tell: Callable[[ConnectionEvent], None] = lambda event: None,
         jitter: Callable[[], float] = random.random,
         setup_seconds: float = SETUP_SECONDS,
     ) -> None:
         self.types = types
         self.outside = outside
         self.changed = changed
-        self.issues = Issues()
+        self.issues = Issues(self._issue)
         self.pace = Pace()
         self.in_use: list[LoadedConnection] | None = None  # until an entry changes: every request asks, several times
         self._addresses: dict[str, tuple[Network, ...]] = {}
+        self._tell = tell
         self._jitter = jitter
         self._setup_seconds = setup_seconds
         self._slots: dict[str, Slot] = {}
@@ -158,6 +163,19 @@ class Entries:
         async with self._reloading:
             await self._replace(self._slots[name].written)
 
+    def happened(self, slot: Slot, what: ConnectionEventKind, **details: Any) -> None:
+        """Tell of an entry; what an attempt beside it has come to (`probe`) is not its own."""
+        if self._slots.get(slot.entry.name) is slot:
+            self._tell(ConnectionEvent(what, self.outside.now(), slot.entry.name, slot.state, **details))
+
+    def _issue(self, what: Literal["issue_raised", "issue_mended"], issue: Issue) -> None:
+        slot = self._slots.get(issue.connection)
+        state = "" if slot is None else slot.state
+        now = self.outside.now()
+        self._tell(
+            ConnectionEvent(what, now, issue.connection, state, issue=issue.id, text=issue.text, mend=issue.mend)
+        )
+
     async def probe(self, entry: Entry) -> Failure | None:
         """Try an entry's settings once, beside what runs; None when they work."""
         found = self.types.get(entry.type)
@@ -237,6 +255,10 @@ class Entries:
     def names(self) -> list[str]:
         """Every entry's name, loaded or not."""
         return list(self._slots)
+
+    def states(self) -> dict[str, State]:
+        """Every entry's state by its name."""
+        return {name: slot.state for name, slot in self._slots.items()}
 
     def entries(self) -> list[Entry]:
         """Every entry as it is in force."""

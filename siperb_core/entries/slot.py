@@ -13,6 +13,7 @@ from siperb_core.entries.diagnostics import KEPT_EXCHANGES, MAX_SIP, Exchange
 from siperb_core.entries.live import Faults
 from siperb_core.entries.model import Entry
 from siperb_core.entries.states import State
+from siperb_core.events import ConnectionEventKind
 from siperb_core.sip import Message
 
 if TYPE_CHECKING:
@@ -96,17 +97,30 @@ class Slot:
 
     def report(self, registration: Registration) -> None:
         """As `EntryContext`."""
-        if registration != self.registration:
-            self.registration = registration
-            self._entries.changed(self.entry.name)
+        if registration == self.registration:
+            return
+        was = self.registration is not None and self.registration.state == "registered"
+        now = registration.state == "registered"
+        self.registration = registration
+        self._entries.changed(self.entry.name)
+        if now is not was:
+            self._entries.happened(
+                self,
+                "registered" if now else "registration_lost",
+                status=registration.status,
+                reason=registration.reason,
+                expires_at=registration.expires_at,
+            )
 
     def qualified(self, latency_ms: float | None) -> None:
         """As `EntryContext`."""
         was, self.reachable = self.reachable, latency_ms is not None
         self.latency_ms = None if latency_ms is None else round(latency_ms, 1)
         if was is not self.reachable:
-            self.log.info("connection.reachable" if self.reachable else "connection.unreachable")
+            what: ConnectionEventKind = "reachable" if self.reachable else "unreachable"
+            self.log.info(f"connection.{what}")
             self._entries.changed(self.entry.name)
+            self._entries.happened(self, what)
 
     def raise_issue(self, issue_id: str, text: str, mend: str) -> None:
         """As `EntryContext`."""
@@ -126,8 +140,11 @@ class Slot:
 
     def become(self, state: State, reason: str = "", next_attempt: float | None = None) -> None:
         """Change state; `since` stays where only the words change."""
-        if state != self.state:
+        was = self.state
+        if state != was:
             self.since = self.now()
         self.state, self.reason, self.next_attempt = state, reason, next_attempt
         self.log.info("connection.state", state=state, reason=reason or None)
         self._entries.changed(self.entry.name)
+        if state != was:
+            self._entries.happened(self, "state_changed", was=was, reason=reason, next_attempt=next_attempt)

@@ -49,10 +49,13 @@ async def talk(gw: Any, alice: Any, number: str = "601") -> None:
 
 
 def documented() -> dict[str, Any]:
-    """The example of the README."""
-    (block,) = re.findall(r"```json\n(.*?)```", README.read_text(), re.DOTALL)
-    found: dict[str, Any] = json.loads(block)
-    return found
+    """The README's example of a call."""
+    return next(example for example in examples() if example["event"] == "call.answered")
+
+
+def examples() -> list[dict[str, Any]]:
+    """All of the README's."""
+    return [json.loads(block) for block in re.findall(r"```json\n(.*?)```", README.read_text(), re.DOTALL)]
 
 
 def recipe(page: Path) -> Any:
@@ -76,7 +79,8 @@ async def test_a_registration_and_a_call_are_told_as_documented_and_no_secret_sh
         office = await pbx(accounts={"200": "two-hundred"})
         # The first attempt is refused: errors are logged, too.
         async with receiver(500, 204).listening() as taker:
-            gw = await gateway(configuration(office, taker.url), plugins=PLUGINS)
+            wanted = ("call.*", "registration.*")
+            gw = await gateway(configuration(office, taker.url, *wanted), plugins=PLUGINS)
             alice = await softphone(gw, "alice")
             await alice.register()
             await talk(gw, alice)
@@ -135,6 +139,67 @@ async def test_a_registration_and_a_call_are_told_as_documented_and_no_secret_sh
     )
     assert "webhook.failed" in shown
     assert [secret for secret in SECRETS if secret in shown] == []
+
+
+REFUSED = """
+[[connection]]
+name = "refused"
+type = "outbound_registration"
+[connection.settings]
+server = "127.0.0.1"
+port = {port}
+username = "201"
+password = "planted-password"
+"""
+
+
+async def test_what_happens_to_connections_is_told_as_documented(pbx: Any, gateway: Any, receiver: Any) -> None:
+    accounts = {"200": "two-hundred", "201": "another"}
+    with trio.fail_after(90):
+        office = await pbx(accounts=accounts)
+        async with receiver().listening() as taker:
+            text = configuration(office, taker.url, "connection.*") + REFUSED.format(port=office.local[1])
+            gw = await gateway(text, plugins=PLUGINS)
+            await taker.took(4)
+            accounts["201"] = "planted-password"
+            for name in ("office", "refused"):
+                await gw.operations.call("connection.reload", {"name": name})
+                await gw.wait_settled()
+            assert await gw.operations.call("show.issues") == []
+            gw.stop(drain_seconds=0)
+            await gw.stopped.wait()
+    documents = [post.json for post in taker.taken]
+    told = [
+        (data["connection"], document["event"].removeprefix("connection."), data["was"], data["state"])
+        for document in documents
+        for data in [document["data"]]
+    ]
+    again = [("state_changed", "loaded", "unloading"), ("registration_lost", "", "unloading")]
+    up = [("registered", "", "setting_up"), ("state_changed", "setting_up", "loaded")]
+    assert [event for name, *event in told if name == "office"] == [
+        *map(list, [*up, *again, *up]),
+        ["registration_lost", "", "loaded"],
+    ]
+    assert [event for name, *event in told if name == "refused"] == [
+        ["state_changed", "setting_up", "auth_failed"],
+        ["issue_raised", "", "auth_failed"],
+        ["state_changed", "auth_failed", "unloading"],
+        ["issue_mended", "", "unloading"],
+        *map(list, up),
+        ["registration_lost", "", "loaded"],
+    ]
+    _, moved, raised = examples()
+    for document in documents:
+        assert document.keys() == moved.keys() == raised.keys()
+        assert document["data"].keys() == moved["data"].keys() == raised["data"].keys()
+    issues = [document["data"] for document in documents if document["data"]["issue"]]
+    assert [issue["issue"] for issue in issues] == ["auth_failed"] * 2
+    example = raised["data"]
+    assert issues[0] | {"text": "", "mend": ""} == example | {"connection": "refused", "text": "", "mend": ""}
+    assert issues[0]["text"] == issues[1]["text"]
+    assert issues[0]["mend"] == example["mend"].replace("office", "refused")
+    assert all(post.is_genuine() for post in taker.posts)
+    assert not any(b"planted-password" in post.body for post in taker.posts)
 
 
 async def test_calls_go_on_while_the_receiver_is_dead_and_what_is_queued_leaves_at_the_end(

@@ -106,6 +106,7 @@ STARTING = (
 CALLING = (
     *("siperb_ring(call, devices)", "siperb_call_gates()", "siperb_diagnostics(connection)"),
     *("siperb_media_policy(entry, transport, peer_offer)", "siperb_call_record(record)"),
+    *("siperb_connection_event(event)",),
 )
 
 

@@ -14,6 +14,7 @@ from siperb_core import (
     CallAttempt,
     Codec,
     Command,
+    ConnectionEvent,
     Device,
     Entry,
     HttpResponse,
@@ -204,6 +205,15 @@ def test_siperb_call_record() -> None:
     plugins = plugins_of("siperb_call_record", a=boom, b=kept.append, c=kept.append)
     plugins.call_record({"call_id": "x"})
     assert kept == [{"call_id": "x"}] * 2
+    assert plugins.errors == {"a": 1}
+
+
+def test_siperb_connection_event() -> None:
+    heard: list[ConnectionEvent] = []
+    plugins = plugins_of("siperb_connection_event", a=boom, b=heard.append, c=heard.append)
+    event = ConnectionEvent("state_changed", 1.0, "office", "loaded", was="setting_up")
+    plugins.connection_event(event)
+    assert heard == [event] * 2
     assert plugins.errors == {"a": 1}
 
 

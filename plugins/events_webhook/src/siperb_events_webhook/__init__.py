@@ -1,4 +1,4 @@
-"""Call and registration events as signed HTTP POSTs to a receiver of the administrator's."""
+"""Events of calls, registrations and connections as signed HTTP POSTs to a receiver of the administrator's."""
 
 from siperb_events_webhook.config import WebhookConfig, WebhookConfigError
 from siperb_events_webhook.plugin import EventsWebhook

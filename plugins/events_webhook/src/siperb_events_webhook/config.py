@@ -22,7 +22,6 @@ SHORTEST_SECRET: Final = 16
 _LARGEST_SECRET: Final = 4096  # octets of a secret's file
 _MOST_TIMEOUT: Final = 120.0
 _QUEUE: Final = (10, 1_000_000)
-
 _NONE: Final = Secret("")
 
 
@@ -39,7 +38,9 @@ class WebhookConfig:
 
     url: Secret = _NONE  # https://..., or { env = ... }, { file = ... }: it may hold a token
     secret: Secret = _NONE  # what POSTs are signed with: 16 characters or more
-    events: tuple[str, ...] = ("call.*", "registration.added", "registration.removed")  # which; * stands for any text
+    events: tuple[str, ...] = (  # which; * stands for any text
+        *("call.*", "registration.added", "registration.removed", "connection.*"),
+    )
     timeout: float = 10.0  # seconds the receiver has for its answer, from connecting to the last octet
     max_queue: int = 1000  # events that wait for the receiver; the oldest are dropped beyond
     ca: str = ""  # file of trusted certificates; default the system's

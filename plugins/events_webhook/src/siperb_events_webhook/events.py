@@ -10,13 +10,17 @@ from typing import Any, Final, NamedTuple
 
 import attrs
 
-from siperb_core import CallEvent, RegistrationEvent
+from siperb_core import CallEvent, ConnectionEvent, RegistrationEvent
 
 NAMES: Final = (
     *("call.started", "call.ringing", "call.answered", "call.ended", "call.record"),
     *("registration.added", "registration.refreshed", "registration.removed"),
+    *("connection.state_changed", "connection.registered", "connection.registration_lost"),
+    *("connection.reachable", "connection.unreachable", "connection.issue_raised", "connection.issue_mended"),
 )
 """Every event there is."""
+What = CallEvent | RegistrationEvent | ConnectionEvent | Mapping[str, Any]
+"""What there is to tell of one."""
 _RENAMED: Final = {"caller": "from", "callee": "to"}  # as in all other JSON of the gateway: `from` is no name in Python
 
 
@@ -28,7 +32,7 @@ class Item(NamedTuple):
 
     sequence: int
     name: str
-    what: CallEvent | RegistrationEvent | Mapping[str, Any]
+    what: What
 
 
 def document(item: Item, *, run: str, gateway: str) -> bytes:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
-from typing import Any
 
 import structlog
 import trio
 
-from siperb_core import CallEvent, RegistrationEvent
-from siperb_events_webhook.events import NAMES, Item
+from siperb_events_webhook.events import NAMES, Item, What
 
 log = structlog.get_logger("siperb.events_webhook")
 
@@ -50,7 +47,7 @@ class Outbox:
         for item in kept:
             self.put(item.name, item.what)
 
-    def put(self, name: str, what: CallEvent | RegistrationEvent | Mapping[str, Any]) -> None:
+    def put(self, name: str, what: What) -> None:
         """Take in an event, if it is wanted."""
         if name not in self._wanted:
             return

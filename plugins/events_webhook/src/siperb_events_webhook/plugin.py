@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from siperb_core import CallEvent, ControlMethod, GatewayView, RegistrationEvent, Service, hookimpl
+from siperb_core import CallEvent, ConnectionEvent, ControlMethod, GatewayView, RegistrationEvent, Service, hookimpl
 from siperb_events_webhook.outbox import Outbox
 from siperb_events_webhook.service import WebhookService
 
@@ -36,6 +36,11 @@ class EventsWebhook:
     def siperb_registration_event(self, event: RegistrationEvent) -> None:
         """`registration.added`, `registration.refreshed`, `registration.removed`."""
         self._outbox.put(f"registration.{event.what}", event)
+
+    @hookimpl
+    def siperb_connection_event(self, event: ConnectionEvent) -> None:
+        """`connection.state_changed`, `connection.registration_lost`, `connection.issue_raised` and the like."""
+        self._outbox.put(f"connection.{event.what}", event)
 
     @hookimpl
     def siperb_control_methods(self, gateway: GatewayView) -> Mapping[str, ControlMethod]:
