@@ -41,7 +41,7 @@ from siperb_core.sip import Message, ParseError, parse, response_to, validate
 from siperb_core.testing.gateway import address, open_gateway
 from siperb_core.testing.user_agent import Credentials
 from siperb_core.testing.wire import Wire, WireClosed, open_wire, request
-from siperb_core.transport import stream
+from siperb_core.transport import connections, stream
 
 ROOT = Path(__file__).parents[2]
 SETS = {
@@ -231,7 +231,7 @@ async def test_every_message_gets_what_its_verdict_says(
     if not (folder / "verdicts.csv").exists():
         pytest.skip(f"{name}: no messages beside the checkout (../shared/torture/{name})")
     monkeypatch.setattr(stream, "FIRST_MESSAGE_SECONDS", 0.2)
-    monkeypatch.setattr(stream, "SWEEP_SECONDS", 0.1)
+    monkeypatch.setattr(connections, "SWEEP_SECONDS", 0.1)
     judged = 0
     with trio.fail_after(LIMIT):
         async with world(tmp_path, transport) as around:
