@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any, cast
 
 from siperb_core.sip.errors import ParseError
@@ -476,13 +477,12 @@ class Message:
         return hops
 
     @property
-    def contacts(self) -> list[NameAddr]:
+    def contacts(self) -> tuple[NameAddr, ...]:
         """All Contact addresses; `*` is the address whose uri is `*`. Raises ParseError."""
-        contacts: list[NameAddr] | None = self._cache.get("contact")
+        contacts: tuple[NameAddr, ...] | None = self._cache.get("contact")
         if contacts is None:
-            contacts = self._cache["contact"] = [
-                contact for value in self.get_all("Contact") for contact in contacts_in(value)
-            ]
+            found = [contacts_in(value) for value in self.get_all("Contact")]
+            contacts = self._cache["contact"] = found[0] if len(found) == 1 else tuple(chain.from_iterable(found))
         return contacts
 
     @property

@@ -132,6 +132,13 @@ def test_a_copy_is_independent(invite: Message) -> None:
     assert bytes(invite) == INVITE
 
 
+def test_what_was_parsed_is_shared_with_copies_and_cannot_be_changed(invite: Message) -> None:
+    for name in ("via", "from_", "to", "cseq", "contacts"):
+        shared = getattr(invite, name)
+        assert getattr(invite.copy(), name) is shared
+        hash(shared)  # a list or any other thing that changes has none
+
+
 @pytest.mark.parametrize(
     ("written", "stamped"),
     [
