@@ -43,7 +43,8 @@ class HttpRoute:
 
 @attrs.frozen
 class Command:
-    """A command of the command line, `siperb NAME`.
+    """A command of the command line, `siperb NAME`; of two words, `show things`, it stands below the core's `show`,
+    `plugins`, `connection` or `device`. `siperb_core.cli` has what commands are made with.
 
     `function` is annotated as cyclopts wants it, or `module:function`, which is imported when the command is called. It
     returns the exit status, or None for 0.

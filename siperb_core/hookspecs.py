@@ -115,8 +115,8 @@ def siperb_http_routes(gateway: GatewayView) -> Sequence[HttpRoute]:
 def siperb_commands() -> Sequence[Command]:
     """Give commands of the command line.
 
-    Called by `siperb --help` and by a command line whose first word the core does not know; no gateway need be running.
-    A plugin that the configuration file disables is not asked. Several plugins: all are there; a name that is taken
+    Called by `siperb --help` and by a command line whose first words the core does not know; no gateway need run. A
+    plugin that the configuration file disables is not asked. Several plugins: all are there; a name that is taken
     already is left out, the core's before all others.
     """
     raise NotImplementedError
@@ -161,6 +161,17 @@ def siperb_registration_event(event: RegistrationEvent) -> None:
 
 
 # ---- calls: who takes them, who rings, whether they may be made
+
+
+@hookspec
+def siperb_routes(routes: Sequence[Route], number: str, user: str, method: str) -> Sequence[Route] | None:
+    """Say of connections what only their type knows: that one does not take this number (`Route.unusable`), or what it
+    does with it (`Route.note`); None leaves them as they are.
+
+    Pure, out of `Route.settings`: called for calls and, offline, by `siperb route`, before `siperb_route`. Several
+    plugins: each is given the routes as those before it have left them, and changes its own.
+    """
+    raise NotImplementedError
 
 
 @hookspec(firstresult=True)

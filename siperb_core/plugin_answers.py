@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from siperb_core.plugin_finding import Unusable, sentence
-from siperb_core.routing import Explanation
+from siperb_core.routing import Explanation, Route
 
 if TYPE_CHECKING:
     from siperb_core.media.contract import TranscoderType
@@ -39,3 +39,13 @@ def no_clash(what: str, names: list[str], taken: Mapping[str, object]) -> None:
     for index, name in enumerate(names):
         if name in taken or name in names[:index]:
             raise Unusable(f"{what} {name} is taken by another plugin")
+
+
+def are_routes(found: object, given: Sequence[Route]) -> bool:
+    """Whether these are the connections that were given, each with something to be said of it perhaps."""
+    return (
+        isinstance(found, list | tuple)
+        and all(isinstance(route, Route) for route in found)
+        and [route.connection for route in found] == [route.connection for route in given]
+        and all(isinstance(text, str) for route in found for text in (route.unusable, route.note))
+    )

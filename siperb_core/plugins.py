@@ -22,7 +22,7 @@ from siperb_core import hookspecs
 from siperb_core.additions import Command, HttpRoute
 from siperb_core.entries.contract import Refusal
 from siperb_core.entries.model import Device
-from siperb_core.plugin_answers import can_be_followed, check_pairs, no_clash
+from siperb_core.plugin_answers import are_routes, can_be_followed, check_pairs, no_clash
 from siperb_core.plugin_finding import Unusable, check_core, distribution_of, import_plugin, mentions, sentence
 from siperb_core.routing import Explanation, Route, explain_emergency
 from siperb_core.routing import explain as explain_by_weight
@@ -363,12 +363,24 @@ class Plugins:
         """
         if number in emergency and method == "INVITE":
             return explain_emergency(routes, number, user, method)
+        routes = self._routes(routes, number, user, method)
         for name, result in self._each("siperb_route", routes=routes, number=number, user=user, method=method):
             if isinstance(result, Explanation) and can_be_followed(result):
                 return result
             if result is not None:
                 self._misfit(name, "siperb_route", result)
         return explain_by_weight(routes, number, user, method)
+
+    def _routes(self, routes: Sequence[Route], number: str, user: str, method: str) -> Sequence[Route]:
+        """The connections with what plugins say of this number."""
+        given: dict[str, Any] = {"number": number, "user": user, "method": method}
+        for plugin, function, names in self._calls_of("siperb_routes"):
+            for _, result in self._asked("siperb_routes", plugin, function, names, {"routes": routes, **given}):
+                if are_routes(result, routes):
+                    routes = result
+                elif result is not None:
+                    self._misfit(plugin, "siperb_routes", result)
+        return routes
 
     def device_secret(self, username: str) -> str | None:
         """The password of a softphone; None where nobody knows the name."""

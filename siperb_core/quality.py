@@ -23,6 +23,7 @@ LEVELS: tuple[Level, ...] = ("bronze", "silver", "gold", "platinum")
 
 PUBLIC_MODULES = (
     "siperb_core",
+    "siperb_core.cli",
     "siperb_core.hookspecs",
     "siperb_core.routing",
     "siperb_core.sip",

@@ -1,11 +1,28 @@
-"""The command `siperb`. Importing this is cheap: commands are imported when they are called."""
+"""The command `siperb`, and what plugins' commands are made with (hook `siperb_commands`).
+
+Importing this is cheap: commands are imported when they are called, and so is what the names in `__all__` stand for.
+`ask` puts a question to the running gateway; `ConfigOption` and `JsonOption` are the options that commands share.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from siperb_core.cli.output import FINE, NOT_FINE, USAGE, CommandError
+from siperb_core.cli.output import FINE, NOT_FINE, USAGE, CommandError, clock, note, print_json, table
+
+if TYPE_CHECKING:
+    from siperb_core.cli.setup import DEFAULT_CONFIG, ConfigOption, JsonOption, ask
+
+_SETUP = ("DEFAULT_CONFIG", "ConfigOption", "JsonOption", "ask")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SETUP:
+        return getattr(import_module("siperb_core.cli.setup"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,4 +61,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return NOT_FINE
 
 
-__all__ = ["FINE", "NOT_FINE", "USAGE", "CommandError", "main"]
+__all__ = [
+    "DEFAULT_CONFIG",
+    "FINE",
+    "NOT_FINE",
+    "USAGE",
+    "CommandError",
+    "ConfigOption",
+    "JsonOption",
+    "ask",
+    "clock",
+    "main",
+    "note",
+    "print_json",
+    "table",
+]

@@ -77,11 +77,27 @@ for _what in ("add", "remove", "link"):
 app.command(device)
 
 
+_GROUPS = ("show", "plugins", "connection", "device")
+"""Commands that have commands below them."""
+
+
 def _is_known(name: str) -> bool:
+    tree = app
     try:
-        return app[name] is not None
+        for word in name.split():
+            tree = tree[word]
     except KeyError:
         return False
+    return True
+
+
+def _may_be_a_plugins(words: Sequence[str]) -> bool:
+    """Whether plugins have to be asked to understand a command line, or to list all there is."""
+    if not words or words[0].startswith("-") or not _is_known(words[0]):
+        return True
+    if words[0] not in _GROUPS:
+        return False
+    return len(words) == 1 or words[1] in ("--help", "-h") or not _is_known(" ".join(words[:2]))
 
 
 def add_commands(words: Sequence[str] = ()) -> None:
@@ -92,8 +108,10 @@ def add_commands(words: Sequence[str] = ()) -> None:
     from siperb_core.plugins import load_plugins
 
     for command in load_plugins(disabled_by(_config_of(words)), only=["siperb_commands"]).commands():
-        if not _is_known(command.name):
-            app.command(command.function, name=command.name, **({"help": command.help} if command.help else {}))
+        group, _, name = command.name.rpartition(" ")
+        if not _is_known(command.name) and group in ("", *_GROUPS):
+            tree = app[group] if group else app
+            tree.command(command.function, name=name, **({"help": command.help} if command.help else {}))
 
 
 def _config_of(words: Sequence[str]) -> Path:
@@ -108,7 +126,7 @@ def _config_of(words: Sequence[str]) -> Path:
 
 def run(words: Sequence[str]) -> int:
     """Parse and run. Raises CommandError for a command line that cannot be understood."""
-    if not words or words[0].startswith("-") or not _is_known(words[0]):
+    if _may_be_a_plugins(words):
         add_commands(words)
     try:
         result = app(list(words), exit_on_error=False, print_error=False, result_action="return_value")

@@ -56,7 +56,7 @@ def route(
         from siperb_core.cli.inbound import route_inbound
 
         return route_inbound(number, from_, method.upper(), config, as_json=json)
-    result, plugins = load_all(config, only=("siperb_connection_types", "siperb_route"))
+    result, plugins = load_all(config, only=("siperb_connection_types", "siperb_routes", "siperb_route"))
     found = usable(result)
     routes = [attrs.evolve(route, down=down) for route, down in _with_states(config, routes_of(found))]
     emergency = found.gateway.emergency

@@ -150,6 +150,7 @@ class Entry:
             self.failover,
             f"its configuration has a mistake: {self.problem}" if self.problem else "",
             Rewriting(self.strip, self.prefix, *self.replace),
+            settings=self.settings,
         )
 
     def rings(self, user: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import attrs
 
@@ -18,7 +19,9 @@ class Route:
     """A connection as routing sees it; keys and defaults are the configuration's.
 
     `unusable` says in plain words why it takes no calls whatever their number; empty where nothing keeps it from that.
-    `down` says why it cannot be used just now, as far as a running gateway knows.
+    `down` says why it cannot be used just now, as far as a running gateway knows. `settings` are those of its type
+    (`siperb_core.Entry.settings`), for the plugin whose type it is. `note` is what a plugin has to say of this number,
+    told where the connection takes it.
     """
 
     connection: str
@@ -31,6 +34,8 @@ class Route:
     unusable: str = ""
     rewriting: Rewriting = UNCHANGED
     down: str = ""
+    settings: Any = attrs.field(default=None, eq=False, repr=False)
+    note: str = ""
 
     def dials(self, number: str) -> str:
         """The number as it is dialled through this connection; as it is where rewriting leaves nothing of it."""
@@ -92,7 +97,7 @@ def explain(connections: Sequence[Route], number: str, user: str = ALL, method: 
     for route in routes:
         why = against[route.connection]
         if why is None and first is not None:
-            why = _place(route, first, order, number)
+            why = _place(route, first, order, number) + (f"; {route.note}" if route.note and route in order else "")
         candidates.append(_candidate(route, number, route is first, why or "", route in order))
     return Explanation(number, user, method, first.connection if first else None, tuple(candidates), _names(order))
 

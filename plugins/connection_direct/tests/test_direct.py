@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import pytest
 import trio
 
 from siperb_connection_direct import Direct, DirectPlugin, DirectSettings
-from siperb_core import CallAttempt, ConnectionConfigError, Device, Entry, OutboundCall, Refusal, RingUsers, Secret
+from siperb_core import (
+    CallAttempt,
+    ConnectionConfigError,
+    Device,
+    Entry,
+    OutboundCall,
+    Refusal,
+    RingUsers,
+    Route,
+    Secret,
+)
 from siperb_core.sip import Message
 from siperb_core.testing import FakeEntry, settings_of
 
@@ -51,6 +62,23 @@ async def test_numbers_and_names_are_users(nursery: trio.Nursery, number: str, u
     wanted = Refusal(404, "No Such User") if users is None else RingUsers(users, caller="1001")
     assert live.outbound_leg(call(number)) == wanted
     nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("number", "note"),
+    [
+        ("1002", "bob would ring"),
+        ("1000", "alice, bob would ring"),
+        ("bob", "bob would ring, if there is such a user"),
+        ("1003", "it is nobody's number there, the softphone gets 404"),  # carol is no user of the connection
+    ],
+)
+def test_siperb_routes(number: str, note: str) -> None:
+    settings = settings_of(Direct(), {"numbers": NUMBERS})
+    mine, pbx = Route("house", users=("alice", "bob"), settings=settings), Route("office")
+    found = DirectPlugin().siperb_routes([mine, pbx], number)
+    assert [route.note for route in found] == [note, ""]
+    assert list(found) == [attrs.evolve(mine, note=note), pbx], "which connection takes it stays as it was"
 
 
 async def test_without_names_numbers_alone_are_taken_and_callers_without_one_are_named(nursery: trio.Nursery) -> None:

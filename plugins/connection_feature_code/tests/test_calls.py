@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import trio
 
 from siperb_connection_feature_code import voice
+from siperb_core.cli import main
 from siperb_core.testing import Pbx, PbxCall, PhoneCall, Softphone, open_gateway, open_softphone, websocket_url
 
 CONNECTIONS = """
@@ -71,6 +73,13 @@ class World:
         """What `siperb diagnostics codes` prints."""
         found: dict[str, Any] = await self.gateway.operations.call("diagnostics", {"name": "codes"})
         return found
+
+    async def command(self, capsys: pytest.CaptureFixture[str], *words: str) -> str:
+        """What a command prints that is asked beside the gateway."""
+        capsys.readouterr()
+        line = [*words, "--config", str(self.gateway.config_path)]
+        assert await trio.to_thread.run_sync(main, line) == 0
+        return capsys.readouterr().out
 
 
 async def voicemail(call: PbxCall) -> None:
@@ -178,6 +187,21 @@ async def test_digits_come_back_as_digits_and_one_ends_the_echo(world: World, wa
 # ---- codes
 
 
+def test_siperb_route_knows_the_codes_without_a_gateway(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "siperb.toml"
+    file.write_text('[gateway]\ndomain = "gw.example"\n' + CONNECTIONS.format(port=5060))
+    for number, taken, why in (
+        ("*43", "codes", "its code for echo"),
+        ("*97", "office", "and no connection before it does"),
+        ("*44", None, "*44 is none of its codes"),
+    ):
+        assert main(["route", number, "--json", "--config", str(file)]) == (0 if taken else 1)
+        found = json.loads(capsys.readouterr().out)
+        assert found["taken"] == taken
+        whys = [row["why"] for row in found["candidates"] if row["connection"] == (taken or "codes")]
+        assert whys[0].endswith(why)
+
+
 async def test_what_is_no_code_goes_to_the_next_connection(world: World) -> None:
     alice = await world.phone("alice")
     call = await alice.call("*97")
@@ -212,7 +236,9 @@ async def test_the_pbx_dials_no_code(world: World) -> None:
 # ---- do-not-disturb
 
 
-async def test_who_is_not_to_be_disturbed_is_busy_and_others_ring(world: World) -> None:
+async def test_who_is_not_to_be_disturbed_is_busy_and_others_ring(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
     alice, desk, bob = [await world.phone(name) for name in ("alice", "desk", "bob")]
     assert await turned(alice, "*78") == "on"
     assert await refused(await world.rung("201")) == (486, "Busy Here")
@@ -226,7 +252,12 @@ async def test_who_is_not_to_be_disturbed_is_busy_and_others_ring(world: World) 
     for phone in (alice, desk):
         assert [call.direction for call in phone.calls if call.direction == "incoming"] == []
     found = await world.diagnostics()
-    assert list(found["plugins"]["connection_feature_code"]["do_not_disturb"]) == ["alice"]
+    since = found["plugins"]["connection_feature_code"]["do_not_disturb"]
+    assert list(since) == ["alice"]
+    assert json.loads(await world.command(capsys, "show", "do-not-disturb", "--json")) == [
+        {"user": "alice", "since": since["alice"], "connection": "codes"}
+    ]
+    assert "alice" in await world.command(capsys, "show", "do-not-disturb")
 
     out = await alice.call("601")  # her own calls go on as ever
     await out.answered()
@@ -243,6 +274,7 @@ async def test_who_is_not_to_be_disturbed_is_busy_and_others_ring(world: World) 
     await incoming.hangup()
     await back.ended.wait()
     assert (await world.diagnostics())["plugins"]["connection_feature_code"]["do_not_disturb"] == {}
+    assert await world.command(capsys, "show", "do-not-disturb") == "Nobody has do-not-disturb on.\n"
 
 
 async def test_the_toggle_turns_it_over(world: World) -> None:

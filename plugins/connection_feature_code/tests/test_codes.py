@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import attrs
@@ -25,7 +26,7 @@ from siperb_core import (
     Route,
     Secret,
 )
-from siperb_core.routing import Rewriting
+from siperb_core.routing import Rewriting, explain
 from siperb_core.sip import Message
 from siperb_core.testing import FakeEntry, settings_of, tones
 
@@ -273,23 +274,21 @@ async def test_the_number_dialled_last_is_redialled(house: House) -> None:
 # ---- hooks
 
 
-async def test_what_is_no_code_goes_by_and_it_is_said_why(house: House) -> None:
-    mine, pbx = Route("codes", -1), Route("office")
-    routes = [mine, pbx]
-    route = house.plugin.siperb_route
-    assert route(routes, "*97", "alice", "INVITE") is None, "it is not loaded: the pattern alone counts"
-    await house.load(codes())
-    assert route(routes, "*43", "alice", "INVITE") is None
-    found = route(routes, "*97", "alice", "INVITE")
-    assert found is not None
+def test_siperb_routes() -> None:
+    """Out of the settings alone: the same for calls and, where no gateway runs, for `siperb route`."""
+    settings = settings_of(FeatureCode(), {})
+    mine, pbx = Route("codes", -1, settings=settings), Route("office")
+    marked = partial(FeatureCodePlugin().siperb_routes, [mine, pbx])
+    assert [route.note for route in marked("*43", "INVITE")] == ["its code for echo", ""]
+    found = explain(marked("*97", "INVITE"), "*97", "alice", "INVITE")
     assert (found.taken, found.order) == ("office", ("office",))
     assert [candidate.why for candidate in found.candidates][:1] == ["*97 is none of its codes"]
-    message = route(routes, "*43", "alice", "MESSAGE")
-    assert message is not None
-    assert message.taken == "office"
-    cut = Route("codes", -1, rewriting=Rewriting(strip=1))
-    assert route([cut, pbx], "0*43", "alice", "INVITE") is None
-    assert route([pbx], "*97", "alice", "INVITE") is None
+    assert explain(marked("*43", "MESSAGE"), "*43", "alice", "MESSAGE").taken == "office"
+    cut = attrs.evolve(mine, rewriting=Rewriting(strip=1))
+    (route,) = FeatureCodePlugin().siperb_routes([cut], "0*43", "INVITE")
+    assert route.note == "its code for echo"
+    wrong = attrs.evolve(mine, unusable="it has a mistake")
+    assert list(FeatureCodePlugin().siperb_routes([wrong], "*97", "INVITE")) == [wrong]
 
 
 async def test_diagnostics_say_who_is_not_to_be_disturbed(house: House, autojump_clock: trio.testing.MockClock) -> None:

@@ -166,6 +166,9 @@ CASES: dict[str, list[str]] = {
         "return __import__('siperb_core').routing.Explanation(number, user, method, None, (), None)",
         BLOCKS,
     ),
+    "siperb_routes": hook(
+        "siperb_routes(routes, number, user, method)", RAISES, "return 5", "return []", "return routes * 2", BLOCKS
+    ),
     "siperb_device_secret": hook("siperb_device_secret(username)", RAISES, "return 5", "return b'x'", BLOCKS),
     "siperb_registration_event": hook("siperb_registration_event(event)", RAISES, "return 5", BLOCKS),
     "siperb_call_event": hook("siperb_call_event(event)", RAISES, "return 5", BLOCKS),

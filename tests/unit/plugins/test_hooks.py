@@ -21,6 +21,7 @@ from siperb_core import (
     HttpRoute,
     MediaPolicy,
     Refusal,
+    Route,
     hookimpl,
 )
 from siperb_core.additions import HttpRequest
@@ -78,6 +79,27 @@ def test_siperb_codecs() -> None:
         with pytest.raises(ValueError, match=r"codec"):
             plugins.register("c", giving("siperb_codecs", lambda wrong=wrong: wrong))
     assert codec_named("opus").clock == 48000
+
+
+def test_siperb_routes() -> None:
+    """Each is given what those before it have left; who adds, drops or swaps connections has done wrong."""
+    first, second = Route("codes", -1), Route("office")
+
+    def no(routes: Sequence[Route], *_: object) -> Sequence[Route]:
+        return [attrs.evolve(route, unusable="no") if route.connection == "codes" else route for route in routes]
+
+    def note(routes: Sequence[Route], *_: object) -> Sequence[Route]:
+        assert routes[0].unusable == "no"
+        return [attrs.evolve(route, note="hello") for route in routes]
+
+    plugins = plugins_of(
+        "siperb_routes", a=boom, b=no, c=lambda routes, *_: routes[1:], d=lambda *_: None, e=lambda *_: 5, f=note
+    )
+    found = plugins.route([first, second], "600", "alice", "INVITE")
+    assert found.order == ("office",)
+    assert [candidate.why.rpartition("; ")[2] for candidate in found.candidates] == ["no", "hello"]
+    assert plugins.errors == {"a": 1, "c": 1, "e": 1}
+    assert plugins.route([first, second], "112", "alice", "INVITE", emergency=["112"]).order == ("codes", "office")
 
 
 def test_siperb_ring() -> None:

@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from siperb_connection_direct.direct import NOBODY, Direct
-from siperb_core import CallAttempt, CallEvent, ConnectionType, Device, Refusal, hookimpl
+import attrs
+
+from siperb_connection_direct.direct import NOBODY, Direct, DirectSettings
+from siperb_core import CallAttempt, CallEvent, ConnectionType, Device, Refusal, Route, hookimpl
 
 NO_OTHER = Refusal(480, "No Other Device")
 """A user calls himself, and has no other softphone than the one that calls."""
@@ -24,6 +26,11 @@ class DirectPlugin:
     def siperb_connection_types(self) -> Sequence[ConnectionType]:
         """direct."""
         return [self._type]
+
+    @hookimpl
+    def siperb_routes(self, routes: Sequence[Route], number: str) -> Sequence[Route]:
+        """Who rings for the number, for `siperb route`; which connection takes it is not ours to say."""
+        return [_noted(route, number) for route in routes]
 
     @hookimpl(tryfirst=True)
     def siperb_ring(self, call: CallAttempt, devices: Sequence[Device]) -> Sequence[Device] | Refusal | None:
@@ -55,3 +62,15 @@ class DirectPlugin:
             "names": live.config.names,
             "calls": dict(sorted(self._outcomes.get(connection, {}).items())),
         }
+
+
+def _noted(route: Route, number: str) -> Route:
+    settings = route.settings
+    if not isinstance(settings, DirectSettings) or route.unusable:
+        return route
+    dialled = route.dials(number)
+    users = [user for user in settings.users_of(dialled) if not {user, "*"}.isdisjoint(route.users)]
+    if not users:
+        return attrs.evolve(route, note="it is nobody's number there, the softphone gets 404")
+    doubt = "" if dialled in settings.numbers else ", if there is such a user"
+    return attrs.evolve(route, note=f"{', '.join(users)} would ring{doubt}")

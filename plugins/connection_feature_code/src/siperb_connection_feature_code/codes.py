@@ -67,6 +67,10 @@ class FeatureCodeSettings:
     codes: Mapping[str, Any] = attrs.field(factory=lambda: dict(CODES), converter=_codes)
     echo_seconds: int = attrs.field(default=300, validator=fields.between(5, 3600, "seconds"))
 
+    def action(self, number: str, method: str) -> str:
+        """What a call to this number does, as it is dialled through the connection; "" where it is no code."""
+        return str(self.codes.get(number, "")) if method == "INVITE" else ""
+
 
 class LiveFeatureCode:
     """A loaded feature_code connection."""
@@ -79,15 +83,11 @@ class LiveFeatureCode:
         self.recent = MostRecent(ctx.memory)
         self._quiet = quiet
 
-    def takes(self, number: str, method: str) -> bool:
-        """Whether this is a call to one of the codes; `number` as it is dialled through this connection."""
-        return method == "INVITE" and number in self.config.codes
-
     def outbound_leg(self, call: OutboundCall) -> AnswerWith | DialNumber | Refusal:
         """What a code does. Nothing is done yet: a switch is turned once the call is answered."""
-        if not self.takes(call.number, call.method):
-            return UNKNOWN
-        match self.config.codes[call.number]:
+        match self.config.action(call.number, call.method):
+            case "":
+                return UNKNOWN
             case "echo":
                 return AnswerWith(Echo(self.config.echo_seconds))
             case "redial":
