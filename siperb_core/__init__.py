@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from siperb_core.entries.contract import (
         Authenticates,
         Claim,
+        ClaimsByName,
         Connection,
         ConnectionAuthFailed,
         ConnectionConfigError,
@@ -68,8 +69,9 @@ _HOMES = {
     "siperb_core.control": ("ControlError",),
     "siperb_core.entries.contract": (
         *("Authenticates", "Claim", "Connection", "ConnectionAuthFailed", "ConnectionConfigError"),
-        *("ConnectionNotReady", "ConnectionType", "Credentials", "EntryContext", "GeneratesSettings"),
-        *("KnowsItsPeer", "NoticesReturn", "OutboundCall", "OutboundLeg", "Refusal", "Registration"),
+        *("ClaimsByName", "ConnectionNotReady", "ConnectionType", "Credentials", "EntryContext"),
+        *("GeneratesSettings", "KnowsItsPeer", "NoticesReturn", "OutboundCall", "OutboundLeg"),
+        *("Refusal", "Registration"),
         *("Source", "Target", "WayOut"),
     ),
     "siperb_core.entries.decisions": (
@@ -127,6 +129,7 @@ __all__ = [
     "CallEvent",
     "CallGate",
     "Claim",
+    "ClaimsByName",
     "Codec",
     "Command",
     "Connection",

@@ -19,6 +19,7 @@ from siperb_core.entries import networks
 from siperb_core.entries.contract import Claim, Credentials, Refusal, Source
 from siperb_core.entries.decisions import CallAttempt
 from siperb_core.entries.live import ConnectionFault, LoadedConnection
+from siperb_core.entries.loaded import LoadedConnections
 from siperb_core.entries.model import Device, Entry
 from siperb_core.guard import Guard, name_shown
 from siperb_core.lockout import source_of
@@ -61,7 +62,7 @@ class AdmissionHost(Protocol):
     def choices(self) -> RingChoice:
         """Who rings."""
 
-    def loaded(self) -> list[LoadedConnection]:
+    def loaded(self) -> LoadedConnections:
         """Connections that are loaded now."""
 
     def state_of(self, connection: str) -> str:
@@ -104,8 +105,7 @@ class Admission:
         if flow.transport in WEBSOCKET:
             return False
         host = flow.remote[0]
-        listed = any(networks.allowed(item.entry.allow_from, host) for item in self._host.loaded())
-        return listed or self._host.is_peer(flow)
+        return self._host.loaded().listing(host) or self._host.is_peer(flow)
 
     def on_request(self, transaction: ServerTransaction, request: Message) -> None:
         """A new request."""
@@ -194,10 +194,10 @@ class Admission:
     def _candidates(self, explanation: Explanation, request: Message) -> list[LoadedConnection]:
         """The connections that may take a request, in order, as far as they are loaded."""
         host = self._host
-        loaded = {connection.entry.name: connection for connection in host.loaded()}
+        loaded = host.loaded()
         found = []
         for name in explanation.order:
-            connection = loaded.get(name)
+            connection = loaded.named(name)
             if connection is not None:
                 found.append(connection)
             elif name == explanation.taken:
@@ -284,7 +284,7 @@ class Admission:
         self._calls.inbound(transaction, entry, lambda: self._softphones.bindings_of(names), user, rings=names)
 
     def _claimant(self, request: Message, source: Source) -> tuple[LoadedConnection, Claim] | None:
-        for connection in self._host.loaded():
+        for connection in self._host.loaded().asked(request, source):
             try:
                 claim = connection.claims(request, source)
             except (ParseError, ConnectionFault):
@@ -299,8 +299,8 @@ class Admission:
         """
         host = self._host
         loaded = host.loaded()
-        listed = any(item.entry.allow_from and allowed(item.entry, source) for item in loaded)
-        if not listed and any(map(_authenticates, loaded)):
+        listed = loaded.listing(source.host)
+        if not listed and loaded.algorithms:
             self._proven(transaction, request, None)
         elif listed or host.answers_strangers:
             host.signalling.refuse(transaction, 403)
@@ -387,8 +387,7 @@ class Admission:
         no challenge tells which names exist.
         """
         host = self._host
-        sets = {item.entry.algorithms for item in host.loaded() if _authenticates(item)}
-        used = sorted({by_strength(algorithms) for algorithms in sets})
+        used = sorted({by_strength(algorithms) for algorithms in host.loaded().algorithms})
         if len(used) < 2:
             return used[0] if used else ("MD5",)
         return used[sum(host.sign(f"algorithms:{name}").encode()) % len(used)]
@@ -405,11 +404,6 @@ class Admission:
         headers = [("Allow", ALLOW), ("Accept", "application/sdp"), ("Supported", ", ".join(SUPPORTED))]
         response = response_to(request, 200, "OK", to_tag=secrets.token_hex(5), headers=headers)
         self._host.signalling.respond(transaction, response)
-
-
-def _authenticates(loaded: LoadedConnection) -> bool:
-    # Not by `isinstance`: that takes 30 us for a protocol, and a stranger has all connections asked.
-    return bool(getattr(loaded.type, "authenticates", False))
 
 
 def _serves(entry: Entry, user: str) -> bool:

@@ -10,6 +10,7 @@ from siperb_core.calls.policy import MediaPolicy, media_policy
 from siperb_core.entries.contract import Refusal
 from siperb_core.entries.decisions import CallAttempt, MediaEndpoint
 from siperb_core.entries.live import LoadedConnection
+from siperb_core.entries.loaded import LoadedConnections
 from siperb_core.entries.model import Device, Entry
 from siperb_core.gates import Gates
 from siperb_core.plugins import Plugins
@@ -27,7 +28,7 @@ class ChoicesHost(Protocol):
     signalling: Signalling
     softphones: Softphones
 
-    def loaded(self) -> list[LoadedConnection]:
+    def loaded(self) -> LoadedConnections:
         """Connections that are loaded now."""
 
     def route(self, number: str, user: str, method: str) -> Explanation:
@@ -61,9 +62,8 @@ class Choices:
 
     def connections(self, number: str, user: str, method: str) -> list[LoadedConnection]:
         """The connections that may take a softphone's call, in order."""
-        loaded = {connection.entry.name: connection for connection in self._host.loaded()}
-        order = self._host.route(number, user, method).order
-        return [loaded[name] for name in order if name in loaded]
+        found = map(self._host.loaded().named, self._host.route(number, user, method).order)
+        return [loaded for loaded in found if loaded is not None]
 
     def answer(self, connection: str, endpoint: MediaEndpoint, fault: Callable[[str], None]) -> Flow | None:
         """The flow to a peer in this process that answers with this endpoint; None where there are too many."""

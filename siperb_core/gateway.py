@@ -27,7 +27,8 @@ from siperb_core.defaults.records import KeptRecords
 from siperb_core.defaults.returning import ReturningSoftphones
 from siperb_core.entries.contract import ConnectionNotReady, Credentials, Target
 from siperb_core.entries.lifecycle import Entries
-from siperb_core.entries.live import ConnectionFault, LoadedConnection
+from siperb_core.entries.live import ConnectionFault
+from siperb_core.entries.loaded import LoadedConnections
 from siperb_core.entries.memory import Memory
 from siperb_core.entries.model import Device, Entry, GatewayConfig, Listen
 from siperb_core.entries.source import LoadResult, load
@@ -390,7 +391,7 @@ class Gateway:
             self.calls.on_registered(event.device)
         self.plugins.registration_event(event)
 
-    def loaded(self) -> list[LoadedConnection]:
+    def loaded(self) -> LoadedConnections:
         """Connections that are loaded now."""
         return self.entries.loaded()
 

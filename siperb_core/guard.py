@@ -8,13 +8,12 @@ section 5.4). Where a connection's PBX is known to be, by `allow_from` or by its
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from typing import Protocol
 
 import structlog
 
-from siperb_core.entries import networks
-from siperb_core.entries.live import ConnectionFault, LoadedConnection
+from siperb_core.entries.live import ConnectionFault
+from siperb_core.entries.loaded import LoadedConnections, credentials_of
 from siperb_core.lockout import Lockout, OncePerMinute
 from siperb_core.signalling import Signalling
 from siperb_core.sip import Flow, Message, ParseError
@@ -38,7 +37,7 @@ class GuardHost(Protocol):
     def is_known(self, flow: Flow, request: Message) -> bool:
         """Whether a request is a proven softphone's, or belongs to a dialog that is alive."""
 
-    def loaded(self) -> list[LoadedConnection]:
+    def loaded(self) -> LoadedConnections:
         """Connections that are loaded now."""
 
 
@@ -69,7 +68,7 @@ class Guard:
         user = user[:_LONGEST_USER]
         self._host.signalling.rejected["credentials"] += 1
         log.warning("auth.failed", source=source, user=user, reason=reason)
-        locked = self._lockout.failed(source, user, self._host.now(), own=names_at(source, self._host.loaded()))
+        locked = self._lockout.failed(source, user, self._host.now(), own=self._names_at(source))
         if locked:
             log.warning("auth.locked_out", source=source, user=user, what=locked, seconds=self._lockout.bounds.locked)
 
@@ -98,7 +97,7 @@ class Guard:
 
     def shuts_out(self, source: str) -> bool:
         """Whether a source is locked out as a whole."""
-        return self._lockout.is_locked(source, self._host.now()) and names_at(source, self._host.loaded()) is None
+        return self._lockout.is_locked(source, self._host.now()) and self._names_at(source) is None
 
     def _is_locked(self, request: Message, source: str, now: float) -> bool:
         locked = self._lockout.is_locked(source, now)
@@ -106,23 +105,20 @@ class Guard:
             return False
         names = {name for name in _names(request) if self._lockout.is_locked_user(source, name[:_LONGEST_USER], now)}
         if not locked and not names:
-            return False  # before all connections are asked whose address this is: there may be a thousand
-        own = names_at(source, self._host.loaded())
-        return True if own is None else bool(names & _shown(request) - own)
+            return False
+        own = self._names_at(source)
+        return True if own is None else bool(names & credentials_of(request) - own)
 
-
-def names_at(host: str, connections: Iterable[LoadedConnection]) -> frozenset[str] | None:
-    """The names by which connections log in whose PBX is known to be at this address; None where it is none's."""
-    names: frozenset[str] | None = None
-    for loaded in connections:
-        if not (networks.allowed(loaded.entry.allow_from, host) or loaded.is_at(host)):
-            continue
-        try:
-            credentials = loaded.credentials
-        except ConnectionFault:
-            credentials = None
-        names = (names or frozenset()) | ({credentials.username} if credentials else frozenset())
-    return names
+    def _names_at(self, host: str) -> frozenset[str] | None:
+        """The names by which connections log in whose PBX is known to be at this address; None where it is none's."""
+        names: frozenset[str] | None = None
+        for loaded in self._host.loaded().at(host):
+            try:
+                credentials = loaded.credentials
+            except ConnectionFault:
+                credentials = None
+            names = (names or frozenset()) | ({credentials.username} if credentials else frozenset())
+        return names
 
 
 def name_shown(request: Message) -> str:
@@ -134,18 +130,9 @@ def name_shown(request: Message) -> str:
     return address.parsed_uri.user_unescaped
 
 
-def _shown(request: Message) -> set[str]:
-    """The users a request shows credentials of. A PBX's From is who calls, and says nothing of who logs in."""
-    names = set()
-    for header in ("Authorization", "Proxy-Authorization"):
-        for value in request.get_all(header):
-            names.update(_USERNAME.findall(value))
-    return names
-
-
 def _names(request: Message) -> set[str]:
     """Every user a request speaks for."""
-    names = _shown(request)
+    names = credentials_of(request)
     try:
         names.add(request.from_.parsed_uri.user_unescaped)
         if request.method == "REGISTER":

@@ -90,7 +90,7 @@ class Sources:
         entry = self._host.config.connection(connection) if loaded is None else loaded.entry
         if entry is None:
             return False
-        if networks.allowed(entry.allow_from, host) or (loaded is not None and loaded.is_at(host)):
+        if networks.allowed(entry.allow_from, host) if loaded is None else loaded.is_at(host):
             return True
         server = getattr(getattr(entry.settings, "target", None), "host", "")
         return literal(host).compressed in self._host.targets.led_to(server)

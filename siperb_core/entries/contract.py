@@ -265,9 +265,25 @@ class KnowsItsPeer(Protocol):
     showing wrong passwords, and what comes from there inside a call may be its PBX's.
     """
 
-    def is_at(self, host: str) -> bool:
-        """Whether the other side is known to be at this address, and not by its own word: it has registered from
-        there, or the gateway sends its requests there. `allow_from` need not be looked at. Pure.
+    @property
+    def addresses(self) -> frozenset[str]:
+        """Where the other side is known to be, and not by its own word: it has registered from there, or the gateway
+        sends its requests there. IP addresses; those in `allow_from` need not be among them. Read when the connection
+        is loaded and again at each `EntryContext.report`. Pure.
+        """
+
+
+@runtime_checkable
+class ClaimsByName(Protocol):
+    """A live connection may give this as well: then a stranger's request costs it nothing, and there may be a thousand
+    connections.
+    """
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Users without which the connection claims nothing: it is asked about requests that have one of them in their
+        Request-URI, To, From or credentials, and about those from its PBX's addresses (`allow_from`,
+        `KnowsItsPeer.addresses`). Read when `addresses` is. Pure.
         """
 
 

@@ -24,6 +24,7 @@ from siperb_core.entries.diagnostics import Exchange
 from siperb_core.entries.failure import DELAYS, Failure, classify, delay
 from siperb_core.entries.issues import Issue, Issues
 from siperb_core.entries.live import FAULT_SECONDS, MOST_FAULTS, LoadedConnection, lacks
+from siperb_core.entries.loaded import LoadedConnections
 from siperb_core.entries.model import Entry, Network, down_because
 from siperb_core.entries.outside import Outside
 from siperb_core.entries.pacing import Pace
@@ -74,7 +75,7 @@ class Entries:
         self.changed = changed
         self.issues = Issues(self._issue)
         self.pace = Pace()
-        self.in_use: list[LoadedConnection] | None = None  # until an entry changes: every request asks, several times
+        self.in_use: LoadedConnections | None = None  # until an entry changes: every request asks, several times
         self._addresses: dict[str, tuple[Network, ...]] = {}
         self._tell = tell
         self._jitter = jitter
@@ -211,21 +212,23 @@ class Entries:
             if name in slot.written.allow_names:
                 slot.entry = self.with_addresses(slot.written)
 
-    def loaded(self) -> list[LoadedConnection]:
-        """The connections that take calls now.
-
-        Those that know a request by its source alone come last: a request that names another by its contact is that
-        one's, whatever address it came from.
-        """
+    def loaded(self) -> LoadedConnections:
+        """The connections that take calls now."""
         if self.in_use is None:
-            found = [loaded for slot in self._slots.values() if (loaded := self._loaded(slot)) is not None]
-            self.in_use = sorted(found, key=lambda loaded: loaded.type.allow_from_required)
-        return list(self.in_use)
+            found = map(self._loaded, self._slots.values())
+            self.in_use = LoadedConnections(loaded for loaded in found if loaded is not None)
+        return self.in_use
 
     def get(self, name: str) -> LoadedConnection | None:
         """One connection, if it takes calls now."""
         slot = self._slots.get(name)
         return None if slot is None else self._loaded(slot)
+
+    def look_again(self, slot: Slot) -> None:
+        """A live connection may have more to say of itself (`KnowsItsPeer`, `ClaimsByName`)."""
+        loaded = self._loaded(slot)
+        if loaded is not None and self.in_use is not None and not self.in_use.knows(loaded):
+            self.in_use = None
 
     def _loaded(self, slot: Slot) -> LoadedConnection | None:
         if slot.connection is None:

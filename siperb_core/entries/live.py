@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 import structlog
 
+from siperb_core.entries import networks
 from siperb_core.entries.contract import (
     Claim,
     Connection,
@@ -105,16 +106,32 @@ class LoadedConnection:
             raise self._faulty(f"credentials is {_kind(found)}")
         return found  # type: ignore[return-value]
 
+    @property
+    def addresses(self) -> frozenset[str]:
+        """As `KnowsItsPeer.addresses`; none where the connection does not say, or says nonsense."""
+        return self._set_of_texts("addresses") or frozenset()
+
+    @property
+    def names(self) -> frozenset[str] | None:
+        """As `ClaimsByName.names`; None where the connection does not say, or says nonsense."""
+        return self._set_of_texts("names")
+
     def is_at(self, host: str) -> bool:
-        """As `KnowsItsPeer.is_at`; False where the connection has none of it, or raises."""
+        """Whether the PBX is known to be at this address: by `allow_from`, or by `addresses`."""
+        address = networks.address(host)
+        return networks.allowed(self.entry.allow_from, host) or (
+            address is not None and address in map(networks.address, self.addresses)
+        )
+
+    def _set_of_texts(self, what: str) -> frozenset[str] | None:
         try:
-            # Not by `isinstance`: that takes 30 us for a protocol, and a stranger has all connections asked.
-            is_at = getattr(self.connection, "is_at", None)
-            return is_at is not None and is_at(host) is True
-        except Exception:
-            log.exception("plugin.failed", connection=self.entry.name, asked="is_at")
-            self.fault("is_at raised")
-            return False
+            found: object = self._asked(what, lambda: getattr(self.connection, what, None))
+        except (ConnectionFault, ParseError):
+            return None
+        if found is None or (isinstance(found, frozenset) and all(isinstance(item, str) for item in found)):
+            return found
+        self._faulty(f"{what} is {_kind(found)}")
+        return None
 
     def _asked(self, what: str, ask: Callable[[], object]) -> object:
         try:

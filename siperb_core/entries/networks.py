@@ -10,6 +10,8 @@ from siperb_core.entries.model import Network
 
 MAX_NETWORKS = 1000
 
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
 _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 
 
@@ -40,17 +42,18 @@ def is_everything(networks: Iterable[Network]) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def address(host: str) -> Address | None:
+    """An address, as the socket saw it or somebody wrote it; None for anything else. An IPv4 address in IPv6 dress
+    counts as IPv4.
+    """
     try:
-        address = ipaddress.ip_address(text.partition("%")[0])
+        found = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
         return None
-    return getattr(address, "ipv4_mapped", None) or address
+    return getattr(found, "ipv4_mapped", None) or found
 
 
 def allowed(networks: Iterable[Network], host: str) -> bool:
-    """Whether an address, as the socket saw it, is in one of the networks. An IPv4 address seen by an IPv6 socket
-    counts as IPv4.
-    """
-    address = _address(host)
-    return address is not None and any(address in network for network in networks if network.version == address.version)
+    """Whether an address, as the socket saw it, is in one of the networks."""
+    found = address(host)
+    return found is not None and any(found in network for network in networks if network.version == found.version)

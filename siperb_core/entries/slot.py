@@ -97,6 +97,7 @@ class Slot:
 
     def report(self, registration: Registration) -> None:
         """As `EntryContext`."""
+        self._entries.look_again(self)
         if registration == self.registration:
             return
         was = self.registration is not None and self.registration.state == "registered"

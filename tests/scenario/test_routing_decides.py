@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import attrs
@@ -17,6 +18,7 @@ from siperb_core.defaults import ConfiguredDevices
 from siperb_core.entries.contract import Claim, Source
 from siperb_core.entries.decisions import CallAttempt
 from siperb_core.entries.live import LoadedConnection
+from siperb_core.entries.loaded import LoadedConnections
 from siperb_core.entries.model import Device, Entry, GatewayConfig, GatewaySettings, Secret
 from siperb_core.plugins import load_plugins
 from siperb_core.routing import Explanation, explain_inbound
@@ -99,6 +101,9 @@ async def test_a_private_caller_s_way_is_not_told_a_softphone() -> None:
     assert not names_boss(flow.next_of("INVITE"))
 
 
+TYPE: Any = SimpleNamespace(allow_from_required=False)
+
+
 class Exchange(World):
     """A gateway with these entries; each PBX is a flow of its own."""
 
@@ -119,12 +124,12 @@ class Exchange(World):
     def on_request(self, transaction: ServerTransaction, request: Message) -> None:
         self.admission.on_request(transaction, request)
 
-    def loaded(self) -> list[LoadedConnection]:
-        return [
-            LoadedConnection(entry, None, FakeConnection(self.flows[entry.name]))  # type: ignore[arg-type]
+    def loaded(self) -> LoadedConnections:
+        return LoadedConnections(
+            LoadedConnection(entry, TYPE, FakeConnection(self.flows[entry.name]))
             for entry in self.entries
             if entry.name not in self.down
-        ]
+        )
 
     def state_of(self, connection: str) -> str:
         return "retry"
@@ -198,13 +203,13 @@ class Reception(Exchange):
         self.phones = {device.name: FakeFlow("ws", ("203.0.113.5", 40000 + i)) for i, device in enumerate(devices)}
         self.admission = Admission(self, Bound(self), self.calls, DigestServer("gw", b"x"))  # type: ignore[arg-type]
 
-    def loaded(self) -> list[LoadedConnection]:
+    def loaded(self) -> LoadedConnections:
         class Claims(FakeConnection):
             def claims(self, request: Message, source: Source) -> Claim:
                 return Claim(parse_uri(request.uri).user_unescaped)
 
         (entry,) = self.entries
-        return [LoadedConnection(entry, None, Claims(self.flows[entry.name]))]  # type: ignore[arg-type]
+        return LoadedConnections([LoadedConnection(entry, TYPE, Claims(self.flows[entry.name]))])
 
     def devices(self, call: CallAttempt) -> Sequence[Device]:
         return ConfiguredDevices(self.config.devices).siperb_ring(call)

@@ -84,6 +84,8 @@ class LiveDirect:
     """A loaded direct connection."""
 
     credentials = None
+    names: frozenset[str] = frozenset()
+    """None: it claims nothing (`ClaimsByName`)."""
 
     def __init__(self, ctx: EntryContext, config: DirectSettings) -> None:
         self._ctx = ctx

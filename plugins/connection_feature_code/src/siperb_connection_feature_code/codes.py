@@ -76,6 +76,8 @@ class LiveFeatureCode:
     """A loaded feature_code connection."""
 
     credentials = None
+    names: frozenset[str] = frozenset()
+    """None: it claims nothing (`ClaimsByName`)."""
 
     def __init__(self, ctx: EntryContext, config: FeatureCodeSettings, quiet: Quiet) -> None:
         self.ctx = ctx

@@ -78,12 +78,10 @@ class Bindings:
             for binding in self._registrar.bindings(self._aor)
         )
 
-    def is_at(self, host: str, now: float) -> bool:
-        """Whether a binding in force came from this address."""
-        return any(
-            binding.expires_at > now and self._sources[binding.contact][0] == host
-            for binding in self._registrar.bindings(self._aor)
-        )
+    def addresses(self, now: float) -> frozenset[str]:
+        """Where the bindings in force came from."""
+        in_force = (binding for binding in self._registrar.bindings(self._aor) if binding.expires_at > now)
+        return frozenset(self._sources[binding.contact][0] for binding in in_force)
 
     def _remember(self) -> None:
         bindings = self._registrar.bindings(self._aor)

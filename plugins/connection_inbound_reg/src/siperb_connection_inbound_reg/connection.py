@@ -115,9 +115,15 @@ class LiveRegistrar:
         self.report()
         return response
 
-    def is_at(self, host: str) -> bool:
-        """Whether the PBX is registered from this address (`KnowsItsPeer`)."""
-        return self.bindings.is_at(host, self._ctx.now())
+    @property
+    def addresses(self) -> frozenset[str]:
+        """Where the PBX has registered from (`KnowsItsPeer`)."""
+        return self.bindings.addresses(self._ctx.now())
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The username alone (`ClaimsByName`)."""
+        return frozenset((self._config.username,))
 
     def report(self) -> None:
         """Tell the state of the registration."""

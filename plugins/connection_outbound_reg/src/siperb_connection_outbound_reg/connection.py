@@ -76,7 +76,10 @@ class LiveRegistration:
         self.credentials = config.credentials
         self.service_route: tuple[str, ...] = ()
         way = _address(config.target.host)
-        self._homes = {home for home in (way, _address(config.server)) if home is not None}
+        self.addresses = frozenset(home for home in (way, _address(config.server)) if home is not None)
+        """Where the settings have the PBX, or our way to it (`KnowsItsPeer`)."""
+        self.names = frozenset((self._token, config.username))
+        """Whom the PBX calls (`ClaimsByName`)."""
         self._only_there = way is not None  # what is called by a name may be at any address
 
     def learn(self, registered: machine.Registered, realms: tuple[str, ...]) -> None:
@@ -108,12 +111,8 @@ class LiveRegistration:
         dialled = parse_uri(request.to.uri).user_unescaped
         return Claim(dialled if dialled not in ("", self._token) else config.username)
 
-    def is_at(self, host: str) -> bool:
-        """Whether the settings have the PBX, or our way to it, at this address (`KnowsItsPeer`)."""
-        return _address(host) in self._homes
-
     def _is_pbx(self, host: str) -> bool:
-        return self.is_at(host) or allowed(self._ctx.entry.allow_from, host)
+        return _address(host) in self.addresses or allowed(self._ctx.entry.allow_from, host)
 
     def answer(self, request: Message, source: Source) -> Message | None:
         """Nothing: the core routes."""
@@ -121,13 +120,13 @@ class LiveRegistration:
 
 
 @lru_cache(maxsize=1024)
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """A literal address, an IPv4 one in IPv6 dress as IPv4; None for a name."""
+def _address(host: str) -> str | None:
+    """A literal address as `ipaddress` writes it, an IPv4 one in IPv6 dress as IPv4; None for a name."""
     try:
         address = ipaddress.ip_address(host.strip("[]").partition("%")[0])
     except ValueError:
         return None
-    return getattr(address, "ipv4_mapped", None) or address
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 class OutboundRegistration:

@@ -45,6 +45,9 @@ class TrunkSettings(PeerSettings):
 class LiveTrunk:
     """A loaded trunk."""
 
+    names: frozenset[str] = frozenset()
+    """None: a trunk knows its PBX by the address (`ClaimsByName`)."""
+
     def __init__(self, ctx: EntryContext, config: TrunkSettings) -> None:
         self._ctx = ctx
         self._config = config
