@@ -63,7 +63,6 @@ class Direction:
         self.listen: Callable[[bytes], None] | None = None
         self.twins: Twins | None = None
         self.muted = False
-        self.silent = False  # the source has said that it has nothing to say
         self._event_stamp = -1  # of the telephone-event that came last: its timestamp
         self._event_ticks = 0  # how long it has lasted
         self._event_passes = True
@@ -234,7 +233,7 @@ class Direction:
 
     def _comfort_noise(self, payload: bytes, sequence: int, now: float) -> list[bytes]:
         """The source says that it falls silent, and how its silence sounds (RFC 3389)."""
-        self._spurt = self.silent = True
+        self._spurt = True
         transcoder: object = self.transcoder
         noise = b""
         if isinstance(transcoder, MakesNoise) and not self.muted:
@@ -324,7 +323,7 @@ class Direction:
                 return out
             if not payload:  # silence the other codec has no packet for
                 self._sequence_offset -= 1
-                self._spurt = self.silent = True
+                self._spurt = True
                 return out
         self._audio_last = True
         marker = second & 0x80
@@ -335,9 +334,8 @@ class Direction:
 
     def _after_silence(self, marker: int) -> int:
         """The marker bit of a packet after a silence: only sound ends it."""
-        self.silent = len(self.last_payload) <= DTX_OCTETS
-        self._spurt, begins = self.silent, self._spurt
-        return 0x80 if begins and not self.silent else marker
+        begins, self._spurt = self._spurt, len(self.last_payload) <= DTX_OCTETS
+        return 0x80 if begins and not self._spurt else marker
 
     def _conceal(
         self, transcoder: Transcoder, sequence: int, missing: int, now: float, out: list[bytes], following: bytes

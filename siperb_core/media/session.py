@@ -25,6 +25,7 @@ from siperb_core.media.direction import Direction
 from siperb_core.media.messages import MediaEvent
 from siperb_core.media.peer_leg import PeerConnection
 from siperb_core.media.reports import LegReports
+from siperb_core.media.silence import LegWatch
 from siperb_core.media.transcoders import Pairs, same_payload
 from siperb_core.rtp import g711
 from siperb_core.rtp.events import Digit
@@ -49,17 +50,6 @@ class SessionSettings:
     rtp_timeout: float
     one_way_after: float
     counters: Counters = attrs.field(factory=Counters)
-
-
-@attrs.define
-class _Watch:
-    """When a leg was last heard, to tell that it has gone silent."""
-
-    expected_since: float | None = None
-    last: float = 0.0
-    heard: bool = False
-    timed_out: bool = False
-    one_way: bool = False
 
 
 class WorkerSession:
@@ -87,7 +77,7 @@ class WorkerSession:
         self._active: ClientConnection | None = None
         self._streams: tuple[Stream, Stream] | None = None  # (client's, peer's) once both are agreed
         self._client_to_peer = self._peer_to_client = False
-        self._watches = {"client": _Watch(), "peer": _Watch()}
+        self._watches = {"client": LegWatch(), "peer": LegWatch()}
         self._codecs: dict[str, tuple[object, ...]] = {}
         self._final: dict[str, Any] | None = None
         self._expected_loss = 0  # per cent, as the transcoder to the client was told
@@ -191,12 +181,7 @@ class WorkerSession:
         now = time.monotonic()
         ready = self._active is not None and self._active.connected
         for name, flowing in (("client", to_peer), ("peer", to_client)):
-            watch = self._watches[name]
-            # A leg that is on hold, or still being set up, owes us nothing.
-            if not (flowing and ready):
-                watch.expected_since, watch.heard, watch.timed_out, watch.one_way = None, False, False, False
-            elif watch.expected_since is None:
-                watch.expected_since = now
+            self._watches[name].expect(flowing and ready, now)
 
     # --- digits
 
@@ -308,7 +293,7 @@ class WorkerSession:
 
     def _rtcp_from_client(self, connection: ClientConnection, data: bytes, now: float) -> None:
         if connection is self._active and self._client_reports.received(data, now):
-            self._alive("client", self.to_peer, now)
+            self._watches["client"].reported = now
             self._expect_loss(self._client_reports.remote_loss)
 
     def _expect_loss(self, fraction: float) -> None:
@@ -325,12 +310,7 @@ class WorkerSession:
 
     def _rtcp_from_peer(self, data: bytes, now: float) -> None:
         if self._peer_reports.received(data, now):
-            self._alive("peer", self.to_client, now)
-
-    def _alive(self, name: str, direction: Direction, now: float) -> None:
-        """A leg that has fallen silent by its own word, and still reports, has not gone."""
-        if direction.silent:
-            self._watches[name].last = now
+            self._watches["peer"].reported = now
 
     # --- time
 
@@ -358,29 +338,13 @@ class WorkerSession:
     def _watch_silence(self, now: float) -> None:
         for name, other in (("client", "peer"), ("peer", "client")):
             watch = self._watches[name]
-            since = watch.expected_since
-            if since is None:
-                continue
-            silent = now - max(since, watch.last)
-            if silent > self._settings.rtp_timeout and not watch.timed_out:
-                watch.timed_out = True
-                self._emit(self.id, MediaEvent("rtp_timeout", leg=name, detail=f"no RTP for {silent:.0f} s"))
-            elif watch.heard and silent < 1:
-                watch.timed_out = watch.one_way = False
-            if (
-                not watch.heard
-                and not watch.one_way
-                and self._watches[other].heard
-                and now - since > self._settings.one_way_after
-            ):
-                watch.one_way = True
+            if gone := watch.gone(now, self._settings.rtp_timeout):
+                self._emit(self.id, MediaEvent("rtp_timeout", leg=name, detail=f"no RTP for {gone:.0f} s"))
+            silent = watch.silent(now, self._settings.one_way_after) if self._watches[other].heard else 0.0
+            if silent:
                 self._settings.counters.one_way += 1
-                self._emit(
-                    self.id,
-                    MediaEvent(
-                        "one_way", leg=name, detail=f"no RTP since {now - since:.0f} s, while the other leg sends"
-                    ),
-                )
+                detail = f"no RTP since {silent:.0f} s, while the other leg sends"
+                self._emit(self.id, MediaEvent("one_way", leg=name, detail=detail))
 
     # --- figures and end
 

@@ -129,6 +129,18 @@ class Browser:
                 await self._changed.wait()
         return np.concatenate(self.heard)
 
+    async def stop_talking(self) -> None:
+        """Send no audio any more; RTCP goes on."""
+        await self._tone.park()
+
+    def stop_reporting(self) -> None:
+        """Send no RTCP either."""
+
+        async def nothing(data: bytes) -> None:
+            pass
+
+        self.connection.getSenders()[0].transport._send_rtp = nothing
+
     async def close(self) -> None:
         """Hang up."""
         await self._tone.park()

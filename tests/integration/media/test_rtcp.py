@@ -49,3 +49,36 @@ async def test_the_pbx_gets_reports_of_our_own_and_its_own_are_counted(call: Any
             while call.session.stats["peer"]["round_trip_ms"] is None:  # noqa: ASYNC110
                 await trio.sleep(0.05)
         assert call.session.stats["peer"]["loss_reported"] > 0.09
+
+
+async def test_a_leg_whose_rtcp_goes_on_is_there_and_one_that_sends_nothing_is_gone(call: Any) -> None:
+    """A phone that is muted without a word, a PBX that plays nothing: `rtp_timeout` is 2 s here."""
+    await call.connect()
+    peer = ("127.0.0.1", call.session.peer_port)
+    phone, there = call.phone, ("127.0.0.1", call.session.peer_port + 1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(phone.talk, peer, 700.0)
+        await call.browser.hear(0.2)
+        nursery.cancel_scope.cancel()
+    report = build_report(Report(4711, None, ())) + build_cname(4711, "pbx")
+    with trio.socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as rtcp:
+        await rtcp.bind(("127.0.0.1", 0))
+        for _ in range(40):  # the browser talks on: four seconds of its packets
+            await rtcp.sendto(report, there)
+            await phone.heard(5)
+    assert [event.kind for event in call.events] == ["connected"]
+    gone = await call.event("rtp_timeout")
+    assert gone.leg == "peer"
+    assert int(gone.detail.split()[3]) >= 5, gone.detail
+
+
+async def test_a_browser_that_sends_only_rtcp_is_not_gone_until_that_ends_too(call: Any) -> None:
+    await call.connect()
+    call.nursery.start_soon(call.phone.talk, ("127.0.0.1", call.session.peer_port), 700.0)
+    await call.phone.heard(10)
+    await call.browser.stop_talking()
+    for _ in range(8):
+        await call.browser.hear(0.5)
+    assert [event.kind for event in call.events] == ["connected"]
+    call.browser.stop_reporting()
+    assert (await call.event("rtp_timeout")).leg == "client"

@@ -274,11 +274,9 @@ def test_comfort_noise_goes_nowhere_where_nobody_agreed_to_it(transcoder: Markin
     line = Line(G722, G722 if transcoder is None else OPUS, transcoder)
     out = line.send(1, 160, b"talk") + line.send(2, 320, bytes([64]), pt=13)
     line.now += 5
-    assert line.direction.silent
     out += line.send(3, 40320, b"talk") + line.send(4, 40480, b"talk")
     assert {p.payload_type for p in out} == {9 if transcoder is None else 111}
     assert [p.marker for p in out] == [True, True, False], "the first of the call, the first after the silence"
-    assert not line.direction.silent
     clock = 1 if transcoder is None else 6
     assert gaps(out) == [(1, 40160 * clock), (1, 160 * clock)]
     assert line.direction.reception.lost == 0
