@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Sequence
+from itertools import islice
 from typing import Final, Literal
 
 import attrs
@@ -24,7 +25,7 @@ PROTOCOLS: Final = frozenset(  # RFC 8829 section 5.1.2, whose answer echoes wha
     for transport in ("UDP/TLS/", "TCP/DTLS/", "TCP/TLS/", "")
     for feedback in ("F", "")
 )
-MAX_CANDIDATES: Final = 64
+MAX_CANDIDATES: Final = 32  # as many as ICE looks at
 MAX_FINGERPRINTS: Final = 8
 
 _CREDENTIAL: Final = re.compile(r"[!-9;-~]+")
@@ -71,7 +72,8 @@ def read_client(description: SessionDescription, media: Media) -> ClientRemote:
     written = every("fingerprint")
     if not written:
         raise _refused("no a=fingerprint, which DTLS-SRTP needs")
-    fingerprints = [known for value in written if (known := _fingerprint(value)) is not None]
+    known = filter(None, map(_fingerprint, dict.fromkeys(written)))
+    fingerprints = tuple(dict.fromkeys(islice(known, MAX_FINGERPRINTS)))
     if not fingerprints:
         raise _refused("no a=fingerprint of sha-256 or better")
     if first("rtcp-mux") is None:
@@ -84,7 +86,7 @@ def read_client(description: SessionDescription, media: Media) -> ClientRemote:
         password=password,
         lite=description.get("ice-lite") is not None,
         candidates=_candidates(every("candidate")),
-        fingerprints=tuple(dict.fromkeys(fingerprints))[:MAX_FINGERPRINTS],
+        fingerprints=fingerprints,
         setup=setup,
     )
 

@@ -13,6 +13,7 @@ _FLAGS: Final[dict[Direction, tuple[bool, bool]]] = {
     "recvonly": (False, True),
     "inactive": (False, False),
 }
+_SPELLED: Final[dict[str, Direction]] = {name: name for name in _FLAGS}
 _NAMES: Final = {flags: name for name, flags in _FLAGS.items()}
 
 
@@ -31,7 +32,7 @@ def direction_of(description: SessionDescription, media: Media) -> Direction:
     """What the sender of a description says of a stream: on the stream, else on the session, else sendrecv."""
     for attributes in (media.attributes, description.attributes):
         for name, _ in attributes:
-            for direction in _FLAGS:
-                if name.lower() == direction:
-                    return direction
+            direction = _SPELLED.get(name.lower())
+            if direction is not None:
+                return direction
     return "sendrecv"

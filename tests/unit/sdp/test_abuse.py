@@ -38,6 +38,14 @@ REFUSED: dict[str, tuple[str, int, str]] = {
     "256 KiB of lines": (PHONE + "a=x\r\n" * 52_429, 400, "larger than 65536 octets"),
     "256 KiB of an m-line's formats": (PHONE.replace("111 8", "8 " * 131_072), 400, "larger than 65536 octets"),
     "as many formats as fit": (PHONE.replace("111 8", "8 " * 30_000), 400, "more than 128 formats"),
+    "64 KiB of empty lines": (PHONE + "\r\n" * 32_000 + "a=x\r\n", 400, "more than 2000 lines"),
+    "more lines than a phone has": (PHONE + "b=AS:64\r\n" * 2000, 400, "more than 2000 lines"),
+    "a carriage return by itself": (PHONE + "a=x\ry\r\n", 400, "control characters"),
+    "400 wrong fingerprints": (
+        PHONE.replace(SHA, "".join(f"a=fingerprint:sha-256 {n}\r\n" for n in range(400))),
+        488,
+        "of sha-256 or better",
+    ),
     "1,000 m-lines": (PHONE + "m=audio 9 RTP/AVP 0\r\n" * 1000, 400, "more than 64 media sections"),
     "1,000 candidates": (PHONE + CANDIDATES, 400, "more than 512 attributes"),
     "1,000 candidates of the session": (HEAD + CANDIDATES + AUDIO, 400, "more than 512 attributes"),
@@ -129,6 +137,9 @@ def test_what_is_refused_is_refused_for_what_it_says(
         (PHONE.replace(SHA, SHA + SHA.replace(PRINT, OTHER)), [PRINT, OTHER]),  # RFC 8122 section 5 allows several
         (PHONE.replace(SHA, SHA + "a=fingerprint:md5 4A:4A\r\n"), [PRINT]),
         (PHONE.replace(SHA, SHA * 400), [PRINT]),
+        (PHONE + "\r\n" * 30_000, [PRINT]),  # blank lines after the last
+        (PHONE.removesuffix("\r\n"), [PRINT]),
+        (PHONE + "\r", [PRINT]),
         (PHONE + PLAIN, [PRINT]),  # plain RTP beside it is refused alone
         (HEAD + "a=group:BUNDLE 1 0\r\n" + PLAIN + AUDIO, [PRINT]),  # and is no transport for the bundle
         (HEAD + "a=group:BUNDLE 8 0 9\r\n" + AUDIO, [PRINT]),

@@ -240,7 +240,7 @@ def test_candidates_that_are_left_out(candidate: str) -> None:
 def test_no_more_candidates_than_anybody_needs() -> None:
     many = "".join(f"a=candidate:1 1 udp 1 192.0.2.8 {port} typ host\r\n" for port in range(1, 301))
     bridge = connected(SETTINGS, ("a=mid:0\r\n", "a=mid:0\r\n" + many))
-    assert len(bridge.plan.clients["a"].remote_candidates) == 64
+    assert len(bridge.plan.clients["a"].remote_candidates) == 32
 
 
 def test_further_addresses_are_further_candidates() -> None:
