@@ -18,6 +18,7 @@ from pylibsrtp import Error as SrtpError
 
 from siperb_core.media.dtls import DatagramChannel, DtlsTransport
 from siperb_core.media.ice import Address, IceAgent
+from siperb_core.media.reply_source import ReplySource
 from siperb_core.sdp.plan import ClientLeg
 
 MAX_DATAGRAM: Final = 2048
@@ -50,6 +51,9 @@ class ClientConnection:
         self.send_errors = 0
         self._tie_breaker, self._certificate, self._nursery = tie_breaker, certificate, nursery
         self._report, self._on_rtp, self._on_rtcp = report, on_rtp, on_rtcp
+        self._origin = ReplySource(sock)
+        self._attentive = self._origin.wanted  # to the address of ours that datagrams come in at
+        self._answering: Address | None = None
         self._channel = DatagramChannel(self._send_dtls)
         self._dtls: DtlsTransport | None = None
         self._handshake_scope = trio.CancelScope()
@@ -78,6 +82,7 @@ class ClientConnection:
             )
         elif (leg.ufrag, leg.password) != (agent.ufrag, agent.password):
             agent.restart(leg.ufrag, leg.password, now)
+            self._attentive = self._origin.wanted
             self._failed = False
         self.leg = leg
         if leg.remote_ufrag and leg.remote_password:
@@ -87,7 +92,11 @@ class ClientConnection:
     def readable(self) -> None:
         """Take what has come, up to a batch, without waiting."""
         agent = self.agent
-        receive = self.socket.recvfrom
+        receive: Callable[[int], tuple[bytes, Address]] = self.socket.recvfrom
+        if self._attentive:
+            receive = self._origin.receive
+        else:
+            self._origin.forget()
         now = time.monotonic()
         for _ in range(BATCH):
             try:
@@ -107,10 +116,21 @@ class ClientConnection:
             if 127 < first < 192:
                 self._srtp(data, now)
             elif first < 4:
-                agent.receive(data, source[:2], now)
-                self._proceed()
+                self._stun(agent, data, source[:2], now)
             elif 19 < first < 64:
                 self._channel.deliver(data)
+
+    def _stun(self, agent: IceAgent, data: bytes, source: Address, now: float) -> None:
+        """Have ICE look at it; an answer goes out from the address of ours that was asked."""
+        strange = source not in agent.trusted
+        self._answering = source
+        agent.receive(data, source, now)
+        self._answering = None
+        if source in agent.trusted:
+            self._origin.learn(source)
+        # It costs a microsecond a packet, and a pair that is settled has no need of it.
+        self._attentive = self._origin.wanted and (strange or agent.busy or not self.connected)
+        self._proceed()
 
     def _srtp(self, data: bytes, now: float) -> None:
         if self._unprotect is None or self._unprotect_rtcp is None:
@@ -129,7 +149,11 @@ class ClientConnection:
         if self._protect is None or agent is None or agent.selected is None:
             return
         try:
-            self.socket.sendto(self._protect(packet), agent.selected)
+            packet = self._protect(packet)
+            if self._origin.ways:
+                self._origin.send(packet, agent.selected)
+            else:
+                self.socket.sendto(packet, agent.selected)
         except (OSError, SrtpError, ValueError):
             self.send_errors += 1
 
@@ -185,7 +209,10 @@ class ClientConnection:
 
     def _send_raw(self, data: bytes, address: Address) -> None:
         try:
-            self.socket.sendto(data, address)
+            if address == self._answering:
+                self._origin.answer(data, address)
+            else:
+                self._origin.send(data, address)
         except OSError:
             self.send_errors += 1
 
