@@ -28,9 +28,10 @@ demo: $(STAMP) phone
 phone: $(STAMP)
 	@$(BIN)/python plugins/console/phone/build.py
 
-# The peers are optional: tests that need one that cannot be installed are skipped by name.
+# As many files of tests at a time as there are cores. The peers are optional: tests that need one that cannot be
+# installed are skipped by name.
 test: $(STAMP) phone peers
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 peers:
 	@tests/interop/install-peers || true
