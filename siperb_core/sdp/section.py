@@ -83,7 +83,7 @@ def ptime_of(media: Media) -> int:
 def _milliseconds(text: str | None, default: int) -> int:
     if text is None or not (text.isascii() and text.isdigit() and 1 <= len(text) <= 4):
         return default
-    return int(text)
+    return int(text) or default
 
 
 def version_of(address: str) -> int:
