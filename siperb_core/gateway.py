@@ -149,7 +149,7 @@ class Gateway:
 
     async def reload(self) -> LoadResult:
         """Read the file again and apply what changed. A file that cannot be used changes nothing."""
-        result = load(self.config_path, self.plugins.connection_types, self.plugins.transports)
+        result = load(self.config_path, self.plugins.connection_types, self.plugins.transports, self.plugins.settings)
         if result.config is not None:
             self.config = result.config
             self._devices.update(result.config.devices)
@@ -189,7 +189,7 @@ class Gateway:
         self._returning = ReturningSoftphones()
         own = {"devices": self._devices, "returning": self._returning}
         self.plugins = load_plugins(first.config.plugins.disable, own=own)
-        result = load(self.config_path, self.plugins.connection_types, self.plugins.transports)
+        result = load(self.config_path, self.plugins.connection_types, self.plugins.transports, self.plugins.settings)
         if result.config is None:
             raise ConfigurationError(result)
         for problem in (*result.problems, *result.warnings):

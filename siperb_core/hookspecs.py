@@ -78,6 +78,18 @@ def siperb_transcoders() -> Sequence[TranscoderType]:
     raise NotImplementedError
 
 
+@hookspec
+def siperb_settings() -> type[Any]:
+    """Give the attrs class of this plugin's own table `[plugins.NAME]`, as a connection type has one for its settings.
+
+    Called once, when the plugin is loaded. The table is checked by it, also by `siperb check`; fields of type
+    `siperb_core.Secret` are taken from where the table says, and shown nowhere. The plugin's service gets an instance
+    as `GatewayView.settings`; with a mistake in the table it does not run, and an issue says why. Several plugins: each
+    has its own table, by its own name.
+    """
+    raise NotImplementedError
+
+
 # ---- what runs beside calls: asked once, when the gateway starts
 
 

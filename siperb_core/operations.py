@@ -146,7 +146,9 @@ class Operations:
         if entry is None:
             raise ControlError(f"there is no connection {name}: see `siperb show connections`", INVALID_PARAMS)
         # Who knows the user part of our Contact can call in by it: it is a secret, too.
-        secrets = (*secrets_of([entry, gateway.config.media, *gateway.config.devices]), gateway.entry_token(name))
+        config = gateway.config
+        hidden = secrets_of([entry, config.media, config.plugins, *config.devices])
+        secrets = (*hidden, gateway.entry_token(name))
         issues = [issue.as_json() for issue in gateway.entries.issues.all() if issue.connection in (name, "")]
         return {
             "connection": name,

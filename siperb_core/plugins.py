@@ -57,7 +57,7 @@ SECRET = ("siperb_device_secret",)
 _Call = tuple[str, Callable[..., Any], tuple[str, ...]]
 """Plugin, function, names of the arguments it takes."""
 
-GATHERED = ("siperb_connection_types", "siperb_transports", "siperb_codecs", "siperb_transcoders")
+GATHERED = ("siperb_connection_types", "siperb_transports", "siperb_codecs", "siperb_transcoders", "siperb_settings")
 """Hooks that are called once, when a plugin is loaded."""
 
 
@@ -103,6 +103,8 @@ class Plugins:
         self.transcoders: list[TranscoderType] = []
         self.codecs: list[str] = []
         """Codecs beside those the core knows by itself."""
+        self.settings: dict[str, type[Any]] = {}
+        """The classes of plugins' own tables, by plugin."""
 
     def register(self, name: str, plugin: object) -> None:
         """Add one plugin: a module or an object.
@@ -136,6 +138,7 @@ class Plugins:
             transports = self._gather(name, "siperb_transports")
             transcoders = self._gather(name, "siperb_transcoders")
             codecs = self._gather(name, "siperb_codecs")
+            settings = self._gather(name, "siperb_settings")
             no_clash("connection type", [kind.kind for kind in kinds], self.connection_types)
             no_clash("transport", [transport.name for transport in transports], self.transports)
             no_clash("transcoder", [item.name for item in transcoders], {item.name: item for item in self.transcoders})
@@ -144,6 +147,8 @@ class Plugins:
             for kind in kinds:
                 if not attrs.has(kind.config_class):
                     raise Unusable(f"config_class of connection type {kind.kind} is not an attrs class")
+            if not all(isinstance(found, type) and attrs.has(found) for found in settings):
+                raise Unusable("siperb_settings gives no attrs class")
         except Unusable:
             self._unregister(plugin)
             raise
@@ -159,6 +164,7 @@ class Plugins:
         self.transports.update((transport.name, transport) for transport in transports)
         self.transcoders.extend(transcoders)
         self.codecs.extend(codec.name for codec in codecs if codec not in CODECS)
+        self.settings.update((name, found) for found in settings)
         provides = [f"connection type {kind.kind}" for kind in kinds]
         provides += [f"transport {transport.name}" for transport in transports]
         provides += [f"transcoder {item.name}" for item in transcoders]
@@ -185,11 +191,11 @@ class Plugins:
                     raise Unusable(f"{caller.name} is async; hooks are synchronous and return things that are async")
 
     def _gather(self, name: str, hook: str) -> list[Any]:
-        """What one plugin returns from a hook that is called once."""
+        """What one plugin returns from a hook that is called once: a list, of its one answer where it is no list."""
         for impl in self._implementations(hook):
             if impl.plugin_name == name:
                 try:
-                    return list(impl.function())
+                    return [impl.function()] if hook == "siperb_settings" else list(impl.function())
                 except Exception as error:
                     raise Unusable(f"{hook} raised {sentence(error)}") from error
         return []

@@ -31,6 +31,11 @@ class ServiceView:
         """The plugin's own table of the configuration file."""
         return self._gateway.config.plugins.tables.get(self._plugin, {})
 
+    @property
+    def settings(self) -> Any:
+        """That table by the plugin's own class."""
+        return self._gateway.config.plugins.settings.get(self._plugin)
+
     async def call(self, method: str, params: Mapping[str, Any] | None = None) -> Any:
         """Ask as the control socket does."""
         return await self._gateway.operations.call(method, params)
@@ -54,6 +59,12 @@ async def run_service(
 ) -> None:
     """Run a plugin's service; its failure is its own. Started as soon as it is ready, or has failed."""
     view = ServiceView(gateway, plugin)
+    broken = gateway.config.plugins.broken.get(plugin)
+    if broken is not None:
+        log.error("service.not_started", plugin=plugin, reason=broken)
+        view.raise_issue("settings", f"the service of plugin {plugin} does not run: {broken}", "mend it and restart")
+        task_status.started()
+        return
     started = False
 
     async def run(*, task_status: trio.TaskStatus[None]) -> None:

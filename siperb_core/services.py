@@ -16,7 +16,14 @@ class GatewayView(Protocol):
 
     @property
     def config(self) -> Mapping[str, Any]:
-        """The service's own table `[plugins.NAME]` of the configuration file, or an empty one."""
+        """The service's own table `[plugins.NAME]` of the configuration file as it is written, or an empty one."""
+
+    @property
+    def settings(self) -> Any:
+        """That table as an instance of the class the plugin gives for it (hook `siperb_settings`), secrets resolved.
+
+        None where it is not in the file.
+        """
 
     async def call(self, method: str, params: Mapping[str, Any] | None = None) -> Any:
         """Ask as the control socket does: `show.connections`, `device.link`, ...

@@ -89,7 +89,8 @@ class Upkeep:
     async def _take_over(self) -> None:
         """Reload, unless the file has a mistake that it did not have before: somebody may still be at it."""
         gateway = self._gateway
-        result = load(gateway.config_path, gateway.plugins.connection_types, gateway.plugins.transports)
+        plugins = gateway.plugins
+        result = load(gateway.config_path, plugins.connection_types, plugins.transports, plugins.settings)
         fresh = [problem for problem in result.problems if str(problem) not in gateway.problems]
         for problem in fresh:
             log.error("config.not_reloaded", path=problem.path, wrong=problem.wrong, mend=problem.mend)

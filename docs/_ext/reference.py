@@ -185,18 +185,7 @@ def keys() -> str:
     plugins = load_plugins()
     for kind, found in sorted(plugins.connection_types.items()):
         tables.append((f"[connection.settings] of {kind}", found.config_class))
-    try:
-        from siperb_console import ConsoleConfig
-    except ImportError:
-        pass
-    else:
-        tables.append(("[plugins.console]", ConsoleConfig))
-    try:
-        from siperb_events_webhook import WebhookConfig
-    except ImportError:
-        pass
-    else:
-        tables.append(("[plugins.events_webhook]", WebhookConfig))
+    tables += [(f"[plugins.{name}]", cls) for name, cls in sorted(plugins.settings.items())]
     for title, cls in tables:
         parts.append(f"## `{title}`\n")
         parts.append("| key | type | default | |\n|---|---|---|---|")
@@ -209,7 +198,7 @@ def keys() -> str:
     return "\n".join(parts)
 
 
-HIDDEN = ("problem", "allow_names", "version", "tables")
+HIDDEN = ("problem", "allow_names", "version", "tables", "broken")
 """Fields the gateway fills in."""
 
 

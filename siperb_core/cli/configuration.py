@@ -18,7 +18,7 @@ from siperb_core.routing import ALL, Explanation, Route
 
 def check(*, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> int:
     """Validate the configuration: one line per mistake, `path: what is wrong: how to mend it`."""
-    result, _ = load_all(config, only=("siperb_connection_types", "siperb_transports"))
+    result, _ = load_all(config, only=("siperb_connection_types", "siperb_transports", "siperb_settings"))
     if json:
         problems, warnings = map(list, (map(_row, result.problems), map(_row, result.warnings)))
         print_json({"ok": not result.problems, "problems": problems, "warnings": warnings})

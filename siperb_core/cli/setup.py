@@ -25,7 +25,7 @@ def load_all(path: Path, only: Iterable[str] | None = None) -> tuple[LoadResult,
     """The configuration, validated by the plugins it does not disable. `only`: the hooks the command needs."""
     # Codecs are always needed: connections name them.
     plugins = load_plugins(disabled_by(path), only=None if only is None else (*only, "siperb_codecs"))
-    return load(path, plugins.connection_types, plugins.transports), plugins
+    return load(path, plugins.connection_types, plugins.transports, plugins.settings), plugins
 
 
 def usable(result: LoadResult) -> GatewayConfig:

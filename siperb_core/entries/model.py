@@ -84,10 +84,16 @@ class MediaConfig:
 
 @attrs.frozen
 class PluginsConfig:
-    """`[plugins]`: what stays off, and the plugins' own tables `[plugins.NAME]`."""
+    """`[plugins]`: what stays off, and the plugins' own tables `[plugins.NAME]`.
+
+    `tables` are as they are written; `settings` are instances of the classes that plugins give for theirs (hook
+    `siperb_settings`), and `broken` says what is wrong with a table that makes none.
+    """
 
     disable: tuple[str, ...] = ()
-    tables: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict)
+    tables: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict, repr=False)  # raw, may hold a secret as text
+    settings: Mapping[str, Any] = attrs.field(factory=dict)
+    broken: Mapping[str, str] = attrs.field(factory=dict)
 
 
 @attrs.frozen

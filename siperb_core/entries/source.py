@@ -33,10 +33,10 @@ from siperb_core.entries.model import (
     Listen,
     MediaConfig,
     Network,
-    PluginsConfig,
     Secret,
 )
-from siperb_core.entries.structure import Problem, Structurer, failed
+from siperb_core.entries.plugin_tables import read_plugins, with_settings
+from siperb_core.entries.structure import Problem, Structurer
 from siperb_core.sdp.codecs import learnt
 
 MAX_FILE = 1 << 20  # octets
@@ -133,10 +133,11 @@ def load(
     path: Path | str,
     types: Mapping[str, ConnectionType] | None = None,
     transports: Collection[str] | None = None,
+    tables: Mapping[str, type[Any]] | None = None,
 ) -> LoadResult:
     """Read a file. `types` are the installed connection types; without them `[connection.settings]` stays as it is
     written. `transports` are the names of the installed transports: the core's where only `types` are given,
-    unchecked where neither is.
+    unchecked where neither is. `tables` are the classes of plugins' own tables, by plugin; the others stay as they are.
 
     Never raises for what is in the file, or for a file that is missing: that is a problem too.
     """
@@ -148,7 +149,7 @@ def load(
     except OSError as error:
         mend = "make it, or name another with --config"
         return LoadResult(None, (Problem(str(file), f"cannot be read ({error.strerror})", mend),))
-    return load_text(data, file, types, transports, private=not mode & (stat.S_IRWXG | stat.S_IRWXO))
+    return load_text(data, file, types, transports, tables, private=not mode & (stat.S_IRWXG | stat.S_IRWXO))
 
 
 def load_text(
@@ -156,6 +157,7 @@ def load_text(
     path: Path,
     types: Mapping[str, ConnectionType] | None = None,
     transports: Collection[str] | None = None,
+    tables: Mapping[str, type[Any]] | None = None,
     *,
     private: bool = False,
 ) -> LoadResult:
@@ -171,7 +173,7 @@ def load_text(
     if transports is None and types is not None:
         transports = TRANSPORTS
     reader = Structurer(path.absolute().parent)
-    config = _config(document, reader, path, types, transports)
+    config = _config(document, reader, path, types, transports, tables)
     if not private:
         for where in reader.literals:
             reader.warn(
@@ -188,6 +190,7 @@ def _config(
     path: Path,
     types: Mapping[str, ConnectionType] | None,
     transports: Collection[str] | None,
+    tables: Mapping[str, type[Any]] | None,
 ) -> GatewayConfig | None:
     for key in document:
         if key not in ("gateway", "listen", "media", "plugins", "device", "connection"):
@@ -196,8 +199,9 @@ def _config(
     trusted = () if gateway is None else gateway.trusted_proxies
     listen = _listeners(document.get("listen", []), reader, transports, trusted)
     media = _media(document.get("media", {}), reader)
-    plugins = _plugins(document.get("plugins", {}), reader)
+    plugins = read_plugins(document.get("plugins", {}), reader)
     usable = not reader.problems
+    plugins = with_settings(plugins, tables or {}, reader)
     devices = _devices(document.get("device", []), reader)
     connections = _connections(document.get("connection", []), reader, types)
     _unknown_users(connections, devices, reader)
@@ -320,24 +324,6 @@ def _media(data: object, reader: Structurer) -> MediaConfig | None:
         return None
     workers = None if raw.workers == "auto" else raw.workers
     return MediaConfig((first, last), workers, raw.rtp_timeout, raw.turn, raw.turn_secret, raw.turn_ttl)
-
-
-def _plugins(data: object, reader: Structurer) -> PluginsConfig:
-    if not isinstance(data, Mapping):
-        reader.wrong("plugins", "is not a table", "make it one")
-        return PluginsConfig()
-    disable = reader.value(tuple[str, ...], data.get("disable", []), "plugins.disable")
-    tables = {}
-    for key, value in data.items():
-        if isinstance(value, Mapping):
-            tables[key] = value
-        elif key != "disable":
-            reader.wrong(
-                f"plugins.{key[:60]}",
-                "unknown key",
-                f"known is disable, and a table [plugins.{key[:60]}] for each plugin",
-            )
-    return PluginsConfig(() if failed(disable) else disable, tables)
 
 
 def _named(items: list[Any], path: str, reader: Structurer) -> list[tuple[str, Any]]:

@@ -265,12 +265,15 @@ class FakeEntry:
         return f"{self._tokens:x}".rjust(2 * octets, "0")
 
 
-def settings_of(kind: ConnectionType, settings: Mapping[str, Any]) -> Any:
-    """`[connection.settings]` as an instance of the type's config class. Raises ValueError with every mistake."""
+def settings_of(kind: ConnectionType | type[Any], settings: Mapping[str, Any]) -> Any:
+    """`[connection.settings]` as an instance of the type's config class, or a plugin's own table as one of the class it
+    gives for it. Raises ValueError with every mistake.
+    """
     from pathlib import Path
 
     reader = Structurer(Path())
-    config = reader.instance(kind.config_class, dict(settings), "settings")
+    cls: type[Any] = kind if isinstance(kind, type) and attrs.has(kind) else getattr(kind, "config_class")  # noqa: B009
+    config = reader.instance(cls, dict(settings), "settings")
     if config is None:
         raise ValueError("; ".join(map(str, reader.problems)))
     return config

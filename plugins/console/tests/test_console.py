@@ -12,13 +12,13 @@ import trio
 
 from siperb_console import (
     ConsoleConfig,
-    ConsoleConfigError,
     ConsoleService,
     app,
     siperb_http_routes,
     siperb_services,
 )
 from siperb_core import ControlError, HttpRequest, HttpResponse, HttpRoute
+from siperb_core.testing import settings_of
 
 DEVICE = {"SipUsername": "alice", "SipPassword": "x", "SipDomain": "sip.example.net", "RegistrationMode": "proxy"}
 
@@ -27,7 +27,7 @@ class FakeGateway:
     """Answers what it was given; anything else is an error, as on the control socket."""
 
     def __init__(self, config: dict[str, Any] | None = None, **answers: Any) -> None:
-        self.config = {"bind": "127.0.0.1:0"} | (config or {})
+        self.settings = settings_of(ConsoleConfig, {"bind": "127.0.0.1:0"} | (config or {}))
         self.answers = {name.replace("_", "."): answer for name, answer in answers.items()}
         self.asked: list[tuple[str, Any]] = []
         self.routes: list[HttpRoute] = []
@@ -277,30 +277,30 @@ async def test_a_taken_port_is_said_with_its_mend() -> None:
 
 
 def test_loopback_is_where_it_listens_unless_told_otherwise() -> None:
-    config = ConsoleConfig.from_table({})
+    config = settings_of(ConsoleConfig, {})
     assert (config.host, config.port) == ("127.0.0.1", 8080)
 
 
 def test_an_ipv6_address_is_written_in_brackets() -> None:
-    config = ConsoleConfig.from_table({"bind": "[::1]:9"})
+    config = settings_of(ConsoleConfig, {"bind": "[::1]:9"})
     assert (config.host, config.port) == ("::1", 9)
 
 
 @pytest.mark.parametrize(
     ("table", "said"),
     [
-        ({"bnd": "x", "ws": 1}, ["plugins.console.bnd: unknown key", "plugins.console.ws: int where text belongs"]),
+        ({"bnd": "x", "ws": 1}, ["bnd: unknown key", "ws: is a number"]),
         (
             {"bind": "8080", "ws": "http://x", "url": "x"},
-            ["plugins.console.bind:", "plugins.console.ws:", "plugins.console.url:"],
+            ["bind:", "ws:", "url:"],
         ),
-        ({"bind": "127.0.0.1:99999"}, ["plugins.console.bind:"]),
-        ({"bind": "127.0.0.1:eighty"}, ["plugins.console.bind:"]),
+        ({"bind": "127.0.0.1:99999"}, ["bind:"]),
+        ({"bind": "127.0.0.1:eighty"}, ["bind:"]),
     ],
 )
 def test_all_mistakes_of_the_table_are_named_at_once(table: dict[str, Any], said: list[str]) -> None:
-    with pytest.raises(ConsoleConfigError) as caught:
-        ConsoleConfig.from_table(table)
-    lines = str(caught.value).split("\n")
+    with pytest.raises(ValueError) as caught:
+        settings_of(ConsoleConfig, table)
+    lines = str(caught.value).removeprefix("settings.").split("; settings.")
     assert len(lines) == len(said)
     assert all(line.startswith(start) for line, start in zip(lines, said, strict=True))

@@ -17,7 +17,8 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
-from siperb_events_webhook import WebhookService
+from siperb_core.testing import settings_of
+from siperb_events_webhook import WebhookConfig, WebhookService
 from siperb_events_webhook.outbox import Outbox
 from siperb_events_webhook.sender import Sender
 
@@ -151,7 +152,7 @@ class FakeGateway:
     """What the service is handed."""
 
     def __init__(self, table: Mapping[str, Any]) -> None:
-        self.config = table
+        self.settings: WebhookConfig | None = settings_of(WebhookConfig, table)
         self.issues: dict[str, str] = {}
         self.raised_at: list[float] = []
 

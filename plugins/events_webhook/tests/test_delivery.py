@@ -264,7 +264,7 @@ async def test_without_a_table_nothing_runs_and_nothing_is_kept(
     nursery: trio.Nursery, autojump_clock: MockClock, webhook: Any, receiver: Any
 ) -> None:
     hook = webhook(receiver())
-    hook.gateway.config = {}
+    hook.gateway.settings = None
     await nursery.start(hook.run)
     await hook.stopped.wait()
     hook.ring(1)

@@ -10,6 +10,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import trio
 from cryptography import x509
@@ -134,7 +135,9 @@ async def posted(nursery: trio.Nursery, serve: Any, timeout: float, times: int =
     """What becomes of a POST to such a server."""
     (listener,) = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
     url = f"http://127.0.0.1:{listener.socket.getsockname()[1]}/a-token"
-    async with Sender(WebhookConfig(Secret(url), Secret("0123456789abcdef"), timeout=timeout)) as sender:
+    with attrs.validators.disabled():  # quicker than an administrator may have it
+        config = WebhookConfig(Secret(url), Secret("0123456789abcdef"), timeout=timeout)
+    async with Sender(config) as sender:
         for _ in range(times):
             result = await sender.post(b"{}", {}, 0.0)
     nursery.cancel_scope.cancel()

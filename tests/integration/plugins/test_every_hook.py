@@ -166,6 +166,7 @@ CASES: dict[str, list[str]] = {
         "return __import__('siperb_core').routing.Explanation(number, user, method, None, (), None)",
         BLOCKS,
     ),
+    "siperb_settings": hook("siperb_settings()", RAISES, "return 5", "return [5]", "return None"),
     "siperb_routes": hook(
         "siperb_routes(routes, number, user, method)", RAISES, "return 5", "return []", "return routes * 2", BLOCKS
     ),

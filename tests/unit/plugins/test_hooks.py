@@ -81,6 +81,21 @@ def test_siperb_codecs() -> None:
     assert codec_named("opus").clock == 48000
 
 
+def test_siperb_settings() -> None:
+    @attrs.frozen
+    class Settings:
+        token: Secret
+
+    plugins = plugins_of("siperb_settings", a=lambda: Settings)
+    assert plugins.settings == {"a": Settings}
+    for wrong in (5, Settings(Secret("x")), str, None):
+        with pytest.raises(ValueError, match="gives no attrs class"):
+            plugins.register("b", giving("siperb_settings", lambda wrong=wrong: wrong))
+    with pytest.raises(ValueError, match="ZeroDivisionError"):
+        plugins.register("c", giving("siperb_settings", boom))
+    assert plugins.settings == {"a": Settings}
+
+
 def test_siperb_routes() -> None:
     """Each is given what those before it have left; who adds, drops or swaps connections has done wrong."""
     first, second = Route("codes", -1), Route("office")

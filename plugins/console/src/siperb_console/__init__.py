@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from siperb_console.config import ConsoleConfig, ConsoleConfigError
+from siperb_console.config import ConsoleConfig
 from siperb_console.service import ConsoleService
 from siperb_core import HttpRequest, HttpResponse, HttpRoute, hookimpl
 
@@ -13,7 +13,13 @@ if TYPE_CHECKING:
 
     from siperb_core import Service
 
-__all__ = ["ConsoleConfig", "ConsoleConfigError", "ConsoleService", "siperb_http_routes", "siperb_services"]
+__all__ = ["ConsoleConfig", "ConsoleService", "siperb_http_routes", "siperb_services", "siperb_settings"]
+
+
+@hookimpl
+def siperb_settings() -> type[ConsoleConfig]:
+    """`[plugins.console]`."""
+    return ConsoleConfig
 
 
 @hookimpl

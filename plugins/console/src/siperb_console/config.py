@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 TABLE = "plugins.console"
 
 
-class ConsoleConfigError(ValueError):
-    """The table is wrong. One line per mistake: `path: what is wrong: how to mend it`."""
+def _listens(instance: Any, attribute: Any, value: str) -> None:
+    host, _, port = value.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f'"{value[:60]}" is no address and port: write it as "127.0.0.1:8080" or "[::1]:8080"')
+
+
+def _web_socket(instance: Any, attribute: Any, value: str) -> None:
+    if value and not value.startswith(("ws://", "wss://")):
+        raise ValueError(f'"{value[:60]}" is not a WebSocket URL: write it as "wss://sip.example.net:8089/ws"')
+
+
+def _web_address(instance: Any, attribute: Any, value: str) -> None:
+    if value and not value.startswith(("http://", "https://")):
+        raise ValueError(f'"{value[:60]}" is no web address: write it as "https://phone.example.net"')
 
 
 @attrs.frozen
@@ -25,10 +34,10 @@ class ConsoleConfig:
     a reverse proxy stands before it.
     """
 
-    bind: str = "127.0.0.1:8080"
-    ws: str = ""
+    bind: str = attrs.field(default="127.0.0.1:8080", validator=_listens)
+    ws: str = attrs.field(default="", validator=_web_socket)
     domain: str = ""
-    url: str = ""
+    url: str = attrs.field(default="", validator=_web_address)
 
     @property
     def host(self) -> str:
@@ -39,32 +48,3 @@ class ConsoleConfig:
     def port(self) -> int:
         """The TCP port to listen on; 0 for any free one."""
         return int(self.bind.rpartition(":")[2])
-
-    @classmethod
-    def from_table(cls, table: Mapping[str, Any]) -> ConsoleConfig:
-        """Check the table and give the configuration; `ConsoleConfigError` names all mistakes at once."""
-        mistakes = []
-        known = {field.name for field in attrs.fields(cls)}
-        for name, value in table.items():
-            if name not in known:
-                names = ", ".join(sorted(known))
-                mistakes.append(f"{TABLE}.{name}: unknown key: remove it; the keys are {names}")
-            elif not isinstance(value, str):
-                mistakes.append(f'{TABLE}.{name}: {type(value).__name__} where text belongs: write it in quotes, "..."')
-        if mistakes:
-            raise ConsoleConfigError("\n".join(mistakes))
-        config = cls(**table)
-        host, _, port = config.bind.rpartition(":")
-        if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
-            mistakes.append(
-                f'{TABLE}.bind: "{config.bind}" is no address and port: write it as "127.0.0.1:8080" or "[::1]:8080"'
-            )
-        if config.ws and not config.ws.startswith(("ws://", "wss://")):
-            mistakes.append(
-                f'{TABLE}.ws: "{config.ws}" is not a WebSocket URL: write it as "wss://sip.example.net:8089/ws"'
-            )
-        if config.url and not config.url.startswith(("http://", "https://")):
-            mistakes.append(f'{TABLE}.url: "{config.url}" is no web address: write it as "https://phone.example.net"')
-        if mistakes:
-            raise ConsoleConfigError("\n".join(mistakes))
-        return config

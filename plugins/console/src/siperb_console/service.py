@@ -29,9 +29,9 @@ class ConsoleService:
     async def run(self, gateway: GatewayView, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled.
 
-        Raises `ConsoleConfigError` for a wrong table, `OSError` with the address named when it cannot be listened on.
+        Raises `OSError` with the address named when it cannot be listened on.
         """
-        config = ConsoleConfig.from_table(gateway.config)
+        config: ConsoleConfig = gateway.settings or ConsoleConfig()
         listener = listen(config)
         # An IPv6 address gives four values, an IPv4 address two.
         host, port = listener.getsockname()[:2]

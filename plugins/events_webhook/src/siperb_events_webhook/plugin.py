@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from siperb_core import CallEvent, ConnectionEvent, ControlMethod, GatewayView, RegistrationEvent, Service, hookimpl
+from siperb_events_webhook.config import WebhookConfig
 from siperb_events_webhook.outbox import Outbox
 from siperb_events_webhook.service import WebhookService
 
@@ -16,6 +17,11 @@ class EventsWebhook:
     def __init__(self) -> None:
         self._outbox = Outbox()
         self._service = WebhookService(self._outbox)
+
+    @hookimpl
+    def siperb_settings(self) -> type[Any]:
+        """`[plugins.events_webhook]`."""
+        return WebhookConfig
 
     @hookimpl
     def siperb_services(self) -> Sequence[Service]:

@@ -56,7 +56,7 @@ class Sender:
         self._client = httpx.AsyncClient(
             transport=transport,
             auth=httpx.BasicAuth(user, password) if user or password else None,
-            verify=ssl.create_default_context(cafile=config.ca or None),
+            verify=ssl.create_default_context(cafile=config.ca),
             headers={
                 "User-Agent": f"siperb-events-webhook/{version('siperb-events-webhook')}",
                 "Accept-Encoding": "identity",

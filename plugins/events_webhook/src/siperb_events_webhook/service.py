@@ -86,13 +86,13 @@ class WebhookService:
     async def run(self, gateway: GatewayView, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Deliver until cancelled, and then for `LEAVE_SECONDS` at most what is left.
 
-        Ends at once where there is no table. Raises `WebhookConfigError` for a wrong one.
+        Ends at once where there is no table.
         """
         try:
-            if not gateway.config:
+            config = gateway.settings
+            if not isinstance(config, WebhookConfig):
                 task_status.started()
                 return
-            config = await trio.to_thread.run_sync(WebhookConfig.from_table, gateway.config)
             self._domain = await _domain(gateway)
             sender = await trio.to_thread.run_sync(self._sender, config)
             self._config = config
