@@ -35,14 +35,20 @@ port = {port}
 
 @asynccontextmanager
 async def calling(
-    directory: Path, keys: str = "", number: str = "601", **settings: Any
+    directory: Path, keys: str = "", number: str = "601", *, phone_codecs: tuple[str, ...] = (), **settings: Any
 ) -> AsyncIterator[tuple[PhoneCall, PbxCall, Pbx]]:
     """A call from a softphone, answered, audio flowing."""
     async with open_pbx(PbxSettings(**settings)) as pbx:
         text = TRUNK.format(keys=keys, port=pbx.local[1])
         async with (
             open_gateway(directory, text) as gateway,
-            open_softphone(websocket_url(gateway), "alice-web", gateway.domain, "alice-secret") as phone,
+            open_softphone(
+                websocket_url(gateway),
+                "alice-web",
+                gateway.domain,
+                "alice-secret",
+                **({"codecs": phone_codecs} if phone_codecs else {}),
+            ) as phone,
         ):
             with trio.fail_after(60):
                 call = await phone.call(number)
@@ -79,7 +85,14 @@ async def informed(call: PhoneCall) -> None:
         await call.send_info(key, milliseconds=100)
 
 
-WAYS = pytest.mark.parametrize("send", [pressed, informed])
+async def informed_shortly(call: PhoneCall) -> None:
+    """In the other dialect, which has no duration: the key alone."""
+    for key in "1359#*":
+        response = await call.request("INFO", [("Content-Type", "application/dtmf")], key.encode())
+        assert response.status == 200
+
+
+WAYS = pytest.mark.parametrize("send", [pressed, informed, informed_shortly])
 
 
 @WAYS
@@ -92,7 +105,8 @@ async def test_telephone_event_and_info_become_telephone_event(
         await send(call)
         await until(lambda: len(found) >= 6)
         await peer.listen(0.5)
-        assert [(digit.key, digit.milliseconds) for digit in found] == [(key, 100) for key in "1359#*"]
+        lasts = 160 if send is informed_shortly else 100
+        assert [(digit.key, digit.milliseconds) for digit in found] == [(key, lasts) for key in "1359#*"]
         assert [(heard.digit, heard.way) for heard in peer.digits] == [(key, "rtp") for key in "1359#*"]
         assert (await peer.listen()).is_tone(440, within=2), "the audio goes on"
 
@@ -126,7 +140,8 @@ async def test_both_become_tones_where_the_pbx_has_nothing_else(
         await until(lambda: len(found) >= 6)
         await peer.listen(0.5)
         assert "".join(digit.key for digit in found) == "1359#*"
-        assert all(digit.milliseconds == pytest.approx(100, abs=52) for digit in found)
+        lasts = 160 if send is informed_shortly else 100
+        assert all(digit.milliseconds == pytest.approx(lasts, abs=52) for digit in found)
         assert not peer.digits
 
 
@@ -142,21 +157,34 @@ async def test_tones_of_the_pbx_become_digits_of_the_phone(tmp_path: Path, codec
         assert heard[:6] in ("74*74*", "4*74*7", "*74*74")
 
 
-async def test_every_digit_arrives_once_under_five_per_cent_loss(tmp_path: Path) -> None:
-    dice = random.Random(1)
-    async with calling(tmp_path) as (call, peer, _):
-        peer_of_phone: Any = call.media._peer
-        send, lost = peer_of_phone._dtls._send_rtp, 0
+@pytest.mark.parametrize("where", ["from the softphone", "to the PBX"])
+@pytest.mark.parametrize(("codec", "clock"), [("opus", 48000), ("PCMU", 8000)])
+async def test_every_digit_arrives_once_under_five_per_cent_loss(
+    tmp_path: Path, codec: str, clock: int, where: str
+) -> None:
+    dice, lost = random.Random(1), 0
 
-        async def lossy(data: bytes) -> None:
-            nonlocal lost
-            if dice.random() < 0.05:
-                lost += 1
-            else:
-                await send(data)
+    def loses() -> bool:
+        nonlocal lost
+        lost += (unlucky := dice.random() < 0.05)
+        return unlucky
 
-        peer_of_phone._dtls._send_rtp = lossy
+    async with calling(tmp_path, phone_codecs=(codec,)) as (call, peer, _):
+        phone: Any = call.media._peer
+        assert phone.sending.events_clock == clock
         found = events_of(peer)
+        if where == "to the PBX":
+            media: Any = peer.media
+            take = media._take
+            media._take = lambda packet: None if loses() else take(packet)
+        else:
+            send = phone._dtls._send_rtp
+
+            async def lossy(data: bytes) -> None:
+                if not loses():
+                    await send(data)
+
+            phone._dtls._send_rtp = lossy
         wanted = "0123456789*#" * 4
         await call.send_digits(wanted)
         await peer.listen(0.5)
@@ -164,6 +192,34 @@ async def test_every_digit_arrives_once_under_five_per_cent_loss(tmp_path: Path)
         assert "".join(digit.key for digit in found) == wanted
         assert "".join(heard.digit for heard in peer.digits) == wanted
         assert [digit.milliseconds for digit in found] == [100] * len(wanted)
+
+
+@pytest.mark.parametrize("codec", ["PCMA", "G722"])
+async def test_tones_of_the_pbx_are_each_one_digit_under_five_per_cent_loss(tmp_path: Path, codec: str) -> None:
+    dice, lost = random.Random(2), 0
+    async with calling(tmp_path, 'dtmf = "inband"', codecs=(codec,)) as (call, peer, _):
+        media: Any = peer.media
+        send = media._send
+
+        def lossy(payload_type: int, payload: bytes, timestamp: int, marker: bool, agreed: Any) -> None:
+            nonlocal lost
+            send_it = dice.random() >= 0.05
+            lost += not send_it
+            if send_it:
+                send(payload_type, payload, timestamp, marker, agreed)
+            else:
+                media._sequence = (media._sequence + 1) & 0xFFFF
+
+        media._send = lossy
+        keys = "1155990"  # each pressed for 120 ms, with 120 ms between
+        pcm = b"".join(tone(key, 0, 960) + bytes(1920) for key in keys) + bytes(16000)
+        if codec == "G722":
+            pcm = b"".join(pcm[at : at + 2] * 2 for at in range(0, len(pcm), 2))
+        media._loop = codecs.encode(codec, pcm)
+        await until(lambda: len(call.digits) >= 4 * len(keys))
+        heard = "".join(digit.digit for digit in call.digits)
+        start = heard.index("0") + 1
+        assert heard[start : start + 3 * len(keys)] == keys * 3, (heard, lost)
 
 
 async def by_info(call: Call, content: str = "application/dtmf-relay", body: str = "Signal={}\r\nDuration=120") -> None:

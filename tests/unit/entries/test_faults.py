@@ -62,7 +62,9 @@ def loaded(does: Any) -> tuple[LoadedConnection, list[str]]:
 
 
 @pytest.mark.parametrize("asked", ["outbound_leg", "claims", "answer", "credentials"])
-@pytest.mark.parametrize("does", [ZeroDivisionError("x"), 5, "text", object(), [], GOOD.target], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    "does", [ZeroDivisionError("x"), 5, "text", object(), [], GOOD.target], ids=lambda value: type(value).__name__
+)
 def test_what_raises_or_is_nonsense_is_a_fault(asked: str, does: Any) -> None:
     connection, told = loaded(does)
     with pytest.raises(ConnectionFault):

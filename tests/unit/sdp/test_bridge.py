@@ -147,7 +147,7 @@ def test_where_the_pbx_is(pairs: list[tuple[str, str]], rtp: object, rtcp: objec
         ("a=ptime:10", 10),
         ("a=ptime:60", 60),
         ("a=ptime:1000", 60),
-        ("a=ptime:0", 10),
+        ("a=ptime:0", 20),
         ("a=ptime:soon", 20),
         ("a=ptime:40\r\na=maxptime:20", 20),
         ("a=maxptime:150", 20),
