@@ -56,6 +56,7 @@ bench: bench-sip bench-media bench-hooks
 
 bench-hooks: $(STAMP)
 	$(BIN)/python bench/hooks.py
+	$(BIN)/python bench/metrics.py
 
 bench-media: $(STAMP)
 	$(BIN)/python bench/media.py

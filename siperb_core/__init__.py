@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from siperb_core.hookspecs import hookimpl
     from siperb_core.media.contract import ExpectsLoss, MakesNoise, Recovers, Transcoder, TranscoderType
     from siperb_core.media.engine import EngineSession, MediaEngine, MediaSettings
+    from siperb_core.metrics import Histogram, Metric
     from siperb_core.routing import Explanation, Route
     from siperb_core.rtp import g711
     from siperb_core.rtp.events import Digit
@@ -84,6 +85,7 @@ _HOMES = {
     "siperb_core.hookspecs": ("hookimpl",),
     "siperb_core.media.contract": ("ExpectsLoss", "MakesNoise", "Recovers", "Transcoder", "TranscoderType"),
     "siperb_core.media.engine": ("EngineSession", "MediaEngine", "MediaSettings"),
+    "siperb_core.metrics": ("Histogram", "Metric"),
     "siperb_core.routing": ("Explanation", "Route"),
     "siperb_core.rtp.events": ("Digit",),
     "siperb_core.sdp.plan": ("Codec",),
@@ -153,6 +155,7 @@ __all__ = [
     "GatewaySettings",
     "GatewayView",
     "GeneratesSettings",
+    "Histogram",
     "HttpRequest",
     "HttpResponse",
     "HttpRoute",
@@ -165,6 +168,7 @@ __all__ = [
     "MediaEngine",
     "MediaPolicy",
     "MediaSettings",
+    "Metric",
     "NoticesReturn",
     "OutboundCall",
     "OutboundLeg",

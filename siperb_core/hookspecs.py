@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from siperb_core.events import CallEvent, ConnectionEvent, RegistrationEvent
     from siperb_core.media.contract import TranscoderType
     from siperb_core.media.engine import MediaEngine, MediaSettings
+    from siperb_core.metrics import Metric
     from siperb_core.routing import Explanation, Route
     from siperb_core.sdp.plan import Codec
     from siperb_core.services import GatewayView, Service
@@ -262,3 +263,14 @@ def siperb_diagnostics(connection: str) -> Mapping[str, Any] | None:
     Called by `siperb diagnostics NAME`; secrets of the configuration are taken out of what is returned. Several
     plugins: each has a part of its own, under its name.
     """
+
+
+@hookspec
+def siperb_metrics() -> Sequence[Metric]:
+    """Give numbers for `/metrics` of the console and `siperb show metrics`: what was counted already, as it is now.
+
+    Called whenever somebody asks, every few seconds perhaps. Several plugins: all are shown, each with its own name
+    before those of its metrics, `siperb_PLUGIN_NAME`; what is no metric, or has a name that is taken, is left out and
+    counts as a fault of the plugin's. Only the core's own go without the plugin's name.
+    """
+    raise NotImplementedError

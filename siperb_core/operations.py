@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import partial
 from importlib.metadata import version
@@ -16,7 +15,7 @@ import trio
 from siperb_core.control import INVALID_PARAMS, ControlError, ControlServer, Handler
 from siperb_core.entries.diagnostics import describe, redacted, secrets_of
 from siperb_core.hookspecs import hookimpl
-from siperb_core.media.counters import Counters, CountsMedia
+from siperb_core.own_metrics import PREFIX, Measures
 from siperb_core.provisioning import Provisioning
 from siperb_core.service_view import ServiceView
 
@@ -51,6 +50,7 @@ class Operations:
         }
 
         gateway.plugins.add_own("operations", self)
+        gateway.plugins.add_own("measures", Measures(gateway))
         self.methods: dict[str, Handler] = gateway.plugins.control_methods(partial(ServiceView, gateway))
         self._server = ControlServer(gateway.config.gateway.data_dir / "control.sock", self.methods)
 
@@ -117,27 +117,8 @@ class Operations:
     async def _issues(self, params: Mapping[str, Any]) -> list[dict[str, Any]]:
         return [issue.as_json() for issue in self._gateway.entries.issues.all()]
 
-    async def _metrics(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """The media's figures by the names of the metrics, without their prefix: totals that only grow, and sessions
-        by mode.
-        """
-        gateway = self._gateway
-        calls = gateway.calls.as_json(ended=False)
-        modes = Counter(str((call["media"] or {}).get("mode") or "") for call in calls)
-        done = gateway.media.counters() if isinstance(gateway.media, CountsMedia) else Counters()
-        return {
-            "media_sessions": {mode: modes[mode] for mode in ("passthrough", "relay", "transcode")},
-            "media_packets_total": {
-                "client": {"in": done.client_in, "out": done.client_out},
-                "peer": {"in": done.peer_in, "out": done.peer_out},
-            },
-            "media_sessions_total": done.sessions,
-            "media_lost_total": done.lost,
-            "media_concealed_total": done.concealed,
-            "media_one_way_total": done.one_way,
-            "transcode_seconds_total": round(done.transcode_seconds, 6),
-            "media_cpu_seconds_total": round(done.cpu_seconds, 3),
-        }
+    async def _metrics(self, params: Mapping[str, Any]) -> list[dict[str, Any]]:
+        return self._gateway.plugins.metrics(PREFIX)
 
     async def _diagnostics(self, params: Mapping[str, Any]) -> dict[str, Any]:
         gateway = self._gateway

@@ -7,8 +7,6 @@ one, so that one which raises costs its own answer and nothing else; it is logge
 from __future__ import annotations
 
 import inspect
-import os
-import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
@@ -22,7 +20,8 @@ from siperb_core import hookspecs
 from siperb_core.additions import Command, HttpRoute
 from siperb_core.entries.contract import Refusal
 from siperb_core.entries.model import Device
-from siperb_core.plugin_answers import are_routes, can_be_followed, check_pairs, no_clash
+from siperb_core.hook_trace import SECRET, is_traced, print_call
+from siperb_core.plugin_answers import ShownMetrics, are_routes, can_be_followed, check_pairs, no_clash
 from siperb_core.plugin_finding import Unusable, check_core, distribution_of, import_plugin, mentions, sentence
 from siperb_core.routing import Explanation, Route, explain_emergency
 from siperb_core.routing import explain as explain_by_weight
@@ -49,11 +48,6 @@ CORE = "defaults"
 MOST_FAULTS = 10
 """So many faults of one plugin within `FAULT_SECONDS` switch it off until the gateway is started again."""
 FAULT_SECONDS = 300.0
-TRACE = "SIPERB_TRACE_HOOKS"
-"""Environment variable: `1` prints every hook call to stderr."""
-SECRET = ("siperb_device_secret",)
-"""Hooks whose results are never printed."""
-
 _Call = tuple[str, Callable[..., Any], tuple[str, ...]]
 """Plugin, function, names of the arguments it takes."""
 
@@ -86,7 +80,7 @@ class Plugins:
         self._calls: dict[str, tuple[_Call, ...]] = {}  # of each hook, in order; filled when it is first called
         self._faults: dict[str, deque[float]] = {}
         self._own = {CORE}
-        self._trace = os.environ.get(TRACE) == "1"
+        self._trace = is_traced()
         self.packages: dict[str, str] = {}
         """Which plugin a top-level package belongs to."""
         self.changed: Callable[[], None] = lambda: None
@@ -233,10 +227,10 @@ class Plugins:
             _log().exception("plugin.failed", plugin=plugin, hook=hook)
             self.fault(plugin, f"{sentence(error)} in {hook}")
             if self._trace:
-                _print_call(hook, names, arguments, plugin, f"raised {sentence(error)}")
+                print_call(hook, names, arguments, plugin, f"raised {sentence(error)}")
             return
         if self._trace:
-            _print_call(hook, names, arguments, plugin, "(a secret)" if hook in SECRET and result else repr(result))
+            print_call(hook, names, arguments, plugin, "(a secret)" if hook in SECRET and result else repr(result))
         yield plugin, result
 
     def _given(self, hook: str, **arguments: object) -> list[tuple[str, Any]]:
@@ -417,6 +411,18 @@ class Plugins:
                 self._misfit(plugin, "siperb_diagnostics", result)
         return found
 
+    def metrics(self, prefix: str) -> list[dict[str, Any]]:
+        """The metrics of all plugins as JSON values, the gateway's own before all others; each begins with `prefix`,
+        a plugin's with its name, too.
+        """
+        found = ShownMetrics(prefix)
+        for plugin, metric in sorted(self._given("siperb_metrics"), key=lambda given: given[0] not in self._own):
+            try:
+                found.add(metric, of="" if plugin in self._own else plugin)
+            except Unusable as error:
+                self._misfit(plugin, "siperb_metrics", metric, str(error))
+        return found.rows
+
     def registration_event(self, event: RegistrationEvent) -> None:
         """Tell every plugin of a change of a softphone's binding."""
         for _ in self._each("siperb_registration_event", event=event):
@@ -427,9 +433,9 @@ class Plugins:
         for _ in self._each("siperb_connection_event", event=event):
             pass
 
-    def _misfit(self, plugin: str, hook: str, result: object) -> None:
-        _log().error("plugin.misfit", plugin=plugin, hook=hook, returned=type(result).__name__)
-        self.fault(plugin, f"{hook} returned {type(result).__name__}")
+    def _misfit(self, plugin: str, hook: str, result: object, reason: str = "") -> None:
+        _log().error("plugin.misfit", plugin=plugin, hook=hook, returned=type(result).__name__, reason=reason or None)
+        self.fault(plugin, f"{hook} returned {type(result).__name__}" + (reason and f": {reason}"))
 
 
 def load_plugins(
@@ -479,12 +485,3 @@ def _log() -> Any:
     import structlog
 
     return structlog.get_logger("siperb.plugins")
-
-
-def _print_call(hook: str, names: Sequence[str], arguments: Mapping[str, object], plugin: str, result: str) -> None:
-    given = ", ".join(f"{name}={_clip(repr(arguments[name]))}" for name in names)
-    print(f"hook {hook}({given}) {plugin}: {_clip(result)}", file=sys.stderr)
-
-
-def _clip(text: str) -> str:
-    return text if len(text) <= 200 else f"{text[:200]}..."

@@ -185,6 +185,11 @@ class Softphones:
         """Contacts of a device that can be reached now."""
         return [binding for binding in self._registrar.bindings(device) if binding.flow is not None]
 
+    @property
+    def reachable(self) -> int:
+        """How many contacts of all devices can be reached now."""
+        return self._registrar.reachable
+
     def bindings_of(self, devices: Iterable[str]) -> list[Binding]:
         """Contacts of all these devices that can be reached now."""
         return [binding for device in devices for binding in self.bindings(device)]

@@ -1,4 +1,5 @@
-"""Pages of the reference that are written out of the code at every build: hooks and their types, keys, commands.
+"""Pages of the reference that are written out of the code at every build: hooks and their types, keys, commands,
+metrics.
 
 They are made before the sources are read, and are not in the repository.
 """
@@ -21,12 +22,13 @@ import siperb_core
 from siperb_core import hookspecs
 from siperb_core.cli.app import add_commands, app
 from siperb_core.entries import model
+from siperb_core.own_metrics import OWN, PREFIX
 from siperb_core.plugins import load_plugins
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ("siperb_core/defaults", "siperb_core/operations.py", "siperb_core/watch.py", "plugins")
 """Where examples come from: what is shipped, the core's own behaviour last."""
-PAGES = ("hooks.md", "plugin-types.md", "configuration-keys.md", "commands.md")
+PAGES = ("hooks.md", "plugin-types.md", "configuration-keys.md", "commands.md", "metrics.md")
 
 
 def setup(sphinx: Any) -> dict[str, Any]:
@@ -37,7 +39,7 @@ def setup(sphinx: Any) -> dict[str, Any]:
 
 def write(folder: Path) -> None:
     """Write all pages."""
-    for name, text in zip(PAGES, (hooks(), plugin_types(), keys(), commands()), strict=True):
+    for name, text in zip(PAGES, (hooks(), plugin_types(), keys(), commands(), metrics()), strict=True):
         path = folder / name
         if not path.is_file() or path.read_text(encoding="utf-8") != text:  # one that is as it was is not built anew
             path.write_text(text, encoding="utf-8")
@@ -250,6 +252,32 @@ def commands() -> str:
         ]
         if rows:
             parts.append("\n".join(["| option | default | |", "|---|---|---|", *rows]) + "\n")
+    return "\n".join(parts)
+
+
+# ---- metrics
+
+
+def metrics() -> str:
+    """Every metric of the core, out of the table it is collected by."""
+    parts = [
+        "# Every metric\n",
+        "What `/metrics` of the console has, in Prometheus' text format, and `siperb show metrics` without the "
+        "console; [](../how-to/watch-with-prometheus.md) collects them. Every combination of labels that is known "
+        "beforehand is there from the start, with 0. A gauge is as it is now; a counter grows from the start of the "
+        "gateway, and those of the media are a second old. No name of a person, no number and no address is in them.\n",
+    ]
+    for own in OWN:
+        parts.append(f"## `{PREFIX}{own.name}`\n")
+        parts.append(f"A {own.kind}. {own.help}\n")
+        if own.labels:
+            rows = [f"| `{label}` | {values} |" for label, values in own.labels.items()]
+            parts.append("\n".join(["| label | |", "|---|---|", *rows]) + "\n")
+    parts.append("## Those of plugins\n")
+    parts.append(
+        f"A plugin's are called `{PREFIX}PLUGIN_NAME` and are in its README; it gives them by the hook "
+        "`siperb_metrics` ([](hooks.md)).\n"
+    )
     return "\n".join(parts)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -227,6 +227,14 @@ class Calls:
     def active(self) -> list[Call]:
         """Calls (not subscriptions) that are not over."""
         return [call for call in self._calls.values() if call.method == "INVITE" and not call.over]
+
+    def modes(self) -> Counter[str]:
+        """How many calls have agreed on media, by what is done with them: passthrough, relay, transcode."""
+        found = (
+            call.media.bridge.mode if call.media is not None else (call.record.media or {}).get("mode")
+            for call in self.active()
+        )
+        return Counter(mode for mode in found if mode)
 
     def of_connection(self, name: str) -> list[Call]:
         """Calls that use a connection."""

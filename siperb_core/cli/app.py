@@ -33,7 +33,7 @@ for _path in (
     app.command(_path, name=_path.partition(":")[2])
 
 show = App(name="show", help="State of the running gateway.")
-for _what in ("connections", "registrations", "calls", "devices", "plugins", "issues"):
+for _what in ("connections", "registrations", "calls", "devices", "plugins", "issues", "metrics"):
     show.command(f"siperb_core.cli.show:{_what}", name=_what)
 app.command(show)
 

@@ -96,3 +96,30 @@ def issues(*, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -
     """What has to be mended."""
     columns = {"connection": "CONNECTION", "since": "SINCE", "text": "WHAT", "mend": "MEND"}
     return _show("issues", config, json, columns, "Nothing to mend.")
+
+
+def metrics(*, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> int:
+    """What Prometheus gets of the console's /metrics, whether the console is installed or not."""
+    found: list[dict[str, Any]] = ask(config, "show.metrics")
+    if json:
+        print_json(found)
+        return FINE
+    rows = [
+        {
+            "name": metric["name"],
+            "labels": " ".join(f"{label}={value}" for label, value in sample["labels"].items()),
+            "value": _number(sample),
+        }
+        for metric in found
+        for sample in metric["samples"]
+    ]
+    print(table(rows, {"name": "NAME", "labels": "LABELS", "value": "VALUE"}))
+    return FINE
+
+
+def _number(sample: Mapping[str, Any]) -> str:
+    """A sample's value; of a histogram how many there were, and their mean."""
+    if "value" in sample:
+        return f"{sample['value']:.12g}"
+    count = sample["count"]
+    return f"{count}, mean {sample['sum'] / count:.3g}" if count else "0"

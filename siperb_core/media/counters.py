@@ -31,6 +31,13 @@ class Counters:
         for name in _NAMES:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
+    def advance(self, later: Counters) -> None:
+        """Take over what is more now. A packet that comes late was no loss after all, and a session that is being
+        closed is missing for a moment: to whoever collects totals, one that goes back has begun anew.
+        """
+        for name in _NAMES:
+            setattr(self, name, max(getattr(self, name), getattr(later, name)))
+
     def add_session(self, stats: dict[str, Any]) -> None:
         """Add the figures of a session that has ended, or as they are so far."""
         client, peer = stats["client"], stats["peer"]

@@ -423,7 +423,7 @@ class MediaPool:
                 session.stats = message["stats"]
                 session._closed()
         elif kind == "counters":
-            worker.counters = Counters(**message["counters"])
+            worker.counters.advance(Counters(**message["counters"]))
         elif kind == "ready":
             for reason in message["set_aside"]:
                 _log.warning("media.plugin_set_aside", reason=reason)

@@ -129,6 +129,11 @@ class Registrar:
         return len(self._timers)
 
     @property
+    def reachable(self) -> int:
+        """How many bindings have a flow."""
+        return sum(map(len, self._by_flow.values()))
+
+    @property
     def next_expiry(self) -> float | None:
         """When the next binding runs out; None where there are none."""
         return self._wheel.next_deadline

@@ -15,6 +15,7 @@ import pytest
 
 import siperb_core
 from siperb_core import hookspecs
+from siperb_core.own_metrics import OWN
 from siperb_core.quality import LEVELS, check
 from siperb_core.testing.scaffold import scaffold
 
@@ -124,6 +125,24 @@ def test_every_key_and_command_is_on_its_page() -> None:
     for command in ("run", "connection add NAME", "new WHAT NAME", "plugins check NAME"):
         assert f"## `siperb {command}" in commands
     assert "| `--port-base` | `8000` |" in commands
+
+
+def test_every_metric_is_on_its_page_with_its_labels() -> None:
+    text = reference.metrics()
+    for own in OWN:
+        (section,) = re.findall(rf"^## `siperb_{own.name}`\n(.*?)^## ", text, re.MULTILINE | re.DOTALL)
+        assert f"A {own.kind}. {own.help}" in section
+        assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == list(own.labels)
+
+
+def test_rules_for_prometheus_ask_for_what_there_is() -> None:
+    text = (DOCS / "how-to/watch-with-prometheus.md").read_text()
+    known = {f"siperb_{own.name}": own for own in OWN}
+    asked = re.findall(r"\b(siperb_\w+?)(?:_bucket)?(?:\{(\w+)=|[\[ ])", "\n".join(re.findall(r"expr: (.*)", text)))
+    assert len(asked) >= 6
+    for name, label in asked:
+        assert name in known
+        assert not label or label in known[name].labels
 
 
 def test_the_pages_are_written_once(tmp_path: Path) -> None:

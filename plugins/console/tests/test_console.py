@@ -33,7 +33,7 @@ class FakeGateway:
         self.routes: list[HttpRoute] = []
 
     def http_routes(self) -> list[Any]:
-        return [*siperb_http_routes(), *self.routes]
+        return [*siperb_http_routes(self), *self.routes]
 
     async def call(self, method: str, params: Any = None) -> Any:
         self.asked.append((method, params))
@@ -92,6 +92,64 @@ async def test_health_is_json() -> None:
         answer = await console.get("/healthz")
     assert answer.status == 200
     assert answer.json == {"status": "ok"}
+
+
+METRICS = [
+    {
+        "name": "siperb_calls_total",
+        "type": "counter",
+        "help": "Calls, by\nhow they came out.",
+        "labels": ["direction", "outcome"],
+        "samples": [{"labels": {"direction": 'a "b" \\c', "outcome": "x\ny"}, "value": 3}],
+    },
+    {
+        "name": "siperb_queue_length",
+        "type": "gauge",
+        "help": "Waiting.",
+        "labels": [],
+        "samples": [{"labels": {}, "value": 0.25}],
+    },
+    {
+        "name": "siperb_call_setup_seconds",
+        "type": "histogram",
+        "help": "Setup.",
+        "labels": ["leg"],
+        "samples": [{"labels": {"leg": "client"}, "buckets": {"0.5": 1, "+Inf": 2}, "sum": 3.5, "count": 2}],
+    },
+    {"name": "siperb_nothing", "type": "gauge", "help": "None yet.", "labels": ["x"], "samples": []},
+]
+EXPOSED = r"""# HELP siperb_calls_total Calls, by\nhow they came out.
+# TYPE siperb_calls_total counter
+siperb_calls_total{direction="a \"b\" \\c",outcome="x\ny"} 3.0
+# HELP siperb_queue_length Waiting.
+# TYPE siperb_queue_length gauge
+siperb_queue_length 0.25
+# HELP siperb_call_setup_seconds Setup.
+# TYPE siperb_call_setup_seconds histogram
+siperb_call_setup_seconds_bucket{le="0.5",leg="client"} 1.0
+siperb_call_setup_seconds_bucket{le="+Inf",leg="client"} 2.0
+siperb_call_setup_seconds_count{leg="client"} 2.0
+siperb_call_setup_seconds_sum{leg="client"} 3.5
+# HELP siperb_nothing None yet.
+# TYPE siperb_nothing gauge
+"""
+
+
+async def test_metrics_are_those_of_the_gateway_as_prometheus_reads_them() -> None:
+    async with running(FakeGateway(show_metrics=METRICS)) as console:
+        answer = await console.get("/metrics", Accept="application/openmetrics-text;version=1.0.0,*/*;q=0.1")
+        again = await console.get("/metrics")
+    assert answer.status == 200
+    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.body.decode() == again.body.decode() == EXPOSED
+
+
+async def test_metrics_the_gateway_cannot_give_are_an_error_with_its_reason() -> None:
+    async with running() as console:
+        answer = await console.get("/metrics")
+    assert answer.status == 503
+    assert "show.metrics" in answer.json["error"]
 
 
 async def test_routes_of_plugins_are_served_and_take_no_page_of_the_consoles_own() -> None:

@@ -96,6 +96,7 @@ async def test_a_registration_and_a_call_are_told_as_documented_and_no_secret_sh
                 await trio.sleep(0.01)  # the last answer is on its way
             diagnostics = await gw.operations.call("diagnostics", {"name": "office"})
             issues = await gw.operations.call("show.issues")
+            metrics = await gw.operations.call("show.metrics")
     assert all(post.is_genuine() for post in taker.posts)
     for page in (README, README.parents[2] / "docs" / "how-to" / "receive-events.md"):
         is_genuine = recipe(page)
@@ -134,8 +135,20 @@ async def test_a_registration_and_a_call_are_told_as_documented_and_no_secret_sh
     assert (status["delivered"], status["failed"], status["queue"]) == (7, 0, 0)
     assert status["last_error"] == "HTTP 500"
     assert diagnostics["plugins"]["events_webhook"] == status
+    own = [row for row in metrics if row["name"].startswith("siperb_events_webhook_")]
+    assert {row["name"]: [*(sample["value"] for sample in row["samples"])] for row in own} == {
+        "siperb_events_webhook_queue_length": [0],
+        "siperb_events_webhook_deliveries_total": [7, 0, 1],
+        "siperb_events_webhook_dropped_total": [0],
+    }
+    assert [sample["labels"]["outcome"] for sample in own[1]["samples"]] == ["delivered", "failed", "retried"]
+    for row in own:
+        assert f"`{row['name']}{{{','.join(row['labels'])}}}`".replace("{}", "") in README.read_text()
     shown = (
-        json.dumps([status, diagnostics, issues], default=str) + repr(logs) + caplog.text + "".join(capfd.readouterr())
+        json.dumps([status, diagnostics, issues, metrics], default=str)
+        + repr(logs)
+        + caplog.text
+        + "".join(capfd.readouterr())
     )
     assert "webhook.failed" in shown
     assert [secret for secret in SECRETS if secret in shown] == []
@@ -214,6 +227,8 @@ async def test_calls_go_on_while_the_receiver_is_dead_and_what_is_queued_leaves_
                 await talk(gw, alice, number)
             assert taker.taken == []
             assert (await gw.operations.call("events_webhook.status"))["queue"] == 3
+            rows = {row["name"]: row["samples"] for row in await gw.operations.call("show.metrics")}
+            assert rows["siperb_events_webhook_queue_length"][0]["value"] == 3
             gw.stop(drain_seconds=0)
             await gw.stopped.wait()
     assert [post.json["data"]["number"] for post in taker.taken] == ["601", "600", "601"]
@@ -239,5 +254,6 @@ async def test_without_its_table_the_plugin_does_nothing(pbx: Any, gateway: Any,
         gw = await gateway("[[connection]]" + configuration(office, "").partition("[[connection]]")[2], plugins=PLUGINS)
         await talk(gw, await softphone(gw, "alice"))
         assert await gw.operations.call("events_webhook.status") is None
+        assert "events_webhook" not in str([row["name"] for row in await gw.operations.call("show.metrics")])
         assert await gw.operations.call("show.issues") == []
         assert "events_webhook" not in (await gw.operations.call("diagnostics", {"name": "office"}))["plugins"]

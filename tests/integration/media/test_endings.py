@@ -35,6 +35,8 @@ allow_from = ["127.0.0.1"]
 server = "127.0.0.1"
 port = {port}
 """
+Metrics = dict[tuple[str, ...], float]
+"""Values by the metric's name and those of its labels."""
 QUICK = testing_gateway._HEAD.replace("[media]", "[media]\nrtp_timeout = 3")
 
 
@@ -135,25 +137,31 @@ async def test_the_figures_of_a_call_are_those_at_its_end(tmp_path: Path) -> Non
 async def test_the_metrics_tell_what_the_workers_have_done_also_those_that_died(tmp_path: Path) -> None:
     async with office(tmp_path) as world:
 
-        async def metrics(done: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        async def metrics(done: Callable[[Metrics], bool]) -> Metrics:
             while True:
-                found: dict[str, Any] = await world.gateway.operations.call("show.metrics")
+                found = {
+                    (row["name"].removeprefix("siperb_"), *sample["labels"].values()): sample["value"]
+                    for row in await world.gateway.operations.call("show.metrics")
+                    for sample in row["samples"]
+                    if "value" in sample
+                }
                 if done(found):
                     return found
                 await trio.sleep(0.05)
 
-        assert (await metrics(lambda _: True))["media_packets_total"] == {
-            "client": {"in": 0, "out": 0},
-            "peer": {"in": 0, "out": 0},
+        before = await metrics(lambda _: True)
+        assert {key: before[key] for key in before if key[0] == "media_packets_total"} == {
+            ("media_packets_total", leg, way): 0 for leg in ("client", "peer") for way in ("in", "out")
         }
         call = await world.connected()
         await call.listen(1.0)
-        running = await metrics(lambda found: bool(found["media_packets_total"]["client"]["in"] >= 50))
-        assert running["media_sessions"] == {"passthrough": 0, "relay": 0, "transcode": 1}
-        assert 0 < running["transcode_seconds_total"] < running["media_cpu_seconds_total"]
+        running = await metrics(lambda found: found["media_packets_total", "client", "in"] >= 50)
+        modes = {key[1]: value for key, value in running.items() if key[0] == "media_sessions"}
+        assert modes == {"passthrough": 0, "relay": 0, "transcode": 1}
+        assert 0 < running["transcode_seconds_total",] < running["media_cpu_seconds_total",]
         row = await world.record(lambda row: row["state"] == "answered")
         assert row["media"]["mode"] == "transcode"
-        before = await metrics(lambda found: bool(found["media_packets_total"]["peer"]["in"] >= 50))
+        before = await metrics(lambda found: found["media_packets_total", "peer", "in"] >= 50)
         os.kill(world.gateway.media.worker_pids[0], signal.SIGKILL)
         await call.ended.wait()
         await metrics(lambda found: bool(world.gateway.media.worker_pids))
@@ -161,10 +169,10 @@ async def test_the_metrics_tell_what_the_workers_have_done_also_those_that_died(
         await call.answered()
         await call.listen(0.5)
         await call.hangup()
-        after = await metrics(lambda found: bool(found["media_sessions_total"] == 2))
-        assert after["media_packets_total"]["client"]["in"] > before["media_packets_total"]["client"]["in"]
-        assert after["transcode_seconds_total"] > before["transcode_seconds_total"]
-        assert after["media_sessions"]["transcode"] == 0
+        after = await metrics(lambda found: found["media_sessions_opened_total",] == 2)
+        for key in (("media_packets_total", "client", "in"), ("transcode_seconds_total",)):
+            assert after[key] > before[key]
+        assert after["media_sessions", "transcode"] == 0
 
 
 async def test_relay_passes_the_codec_both_have_and_says_so(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ STARTING = (
 CALLING = (
     *("siperb_ring(call, devices)", "siperb_call_gates()", "siperb_diagnostics(connection)"),
     *("siperb_media_policy(entry, transport, peer_offer)", "siperb_call_record(record)"),
-    *("siperb_connection_event(event)",),
+    *("siperb_connection_event(event)", "siperb_metrics()"),
 )
 
 
@@ -237,7 +237,7 @@ async def test_calls_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hook
                 await back.hangup()
                 rows: list[dict[str, Any]] = await gateway.operations.call("show.connections")
                 assert {row["name"]: row["state"] for row in rows}["good"] == "loaded"
-                for what in ("plugins", "issues", "calls", "registrations"):
+                for what in ("plugins", "issues", "calls", "registrations", "metrics"):
                     await gateway.operations.call(f"show.{what}")
                 await gateway.operations.call("diagnostics", {"name": "good"})
                 gateway.plugins.http_routes(lambda plugin: ServiceView(gateway, plugin))

@@ -17,9 +17,11 @@ from siperb_core import (
     ConnectionEvent,
     Device,
     Entry,
+    Histogram,
     HttpResponse,
     HttpRoute,
     MediaPolicy,
+    Metric,
     Refusal,
     Route,
     hookimpl,
@@ -258,6 +260,52 @@ def test_siperb_diagnostics() -> None:
     plugins = plugins_of("siperb_diagnostics", a=boom, b=lambda name: None, c=lambda name: {"of": name}, d=lambda _: 5)
     assert plugins.diagnostics("office") == {"c": {"of": "office"}}
     assert plugins.errors == {"a": 1, "d": 1}
+
+
+def gauge(name: str, value: Any = 1, **fields: Any) -> Metric:
+    return Metric(name, fields.pop("kind", "gauge"), "Help.", {(): value}, **fields)
+
+
+def test_siperb_metrics() -> None:
+    plugins = plugins_of(
+        "siperb_metrics",
+        a=boom,
+        b=lambda: [gauge("queue", 5), gauge("queue", 6), gauge("sizes", Histogram([1]), kind="histogram")],
+        c=lambda: [gauge("b_queue")],
+        **{"with-dash": lambda: [gauge("x")]},
+    )
+    plugins.add_own("own", giving("siperb_metrics", lambda: [gauge("calls", 7), gauge("b_sizes", 1)]))
+    rows = plugins.metrics("siperb_")
+    assert [(row["name"], row["samples"][0].get("value")) for row in rows] == [
+        ("siperb_calls", 7),
+        ("siperb_b_sizes", 1),
+        ("siperb_b_queue", 5),
+        ("siperb_c_b_queue", 1),
+        ("siperb_with_dash_x", 1),
+    ], "the gateway's own first, and without a name before them"
+    assert plugins.errors == {"a": 1, "b": 2}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *(5, None, "calls", gauge("Upper"), gauge("a-b"), gauge(""), gauge("x" * 101), gauge("calls_total")),
+        *(gauge("calls", kind="counter"), gauge("calls", kind="summary"), gauge("x_bucket"), gauge("x_sum")),
+        *(gauge("x", "5"), gauge("x", float("nan")), gauge("x_total", -1, kind="counter"), gauge("x", Histogram([]))),
+        *(gauge("x", 5, kind="histogram"), gauge("x", labels=("a",)), gauge("x", labels="a")),
+        Metric("x", "gauge", "Help.", {("a",): 1}, labels=("le",)),
+        Metric("x", "gauge", "Help.", {("a", "b"): 1}, labels=("y", "y")),
+        Metric("x", "gauge", "Help.", {(5,): 1}, labels=("y",)),  # type: ignore[dict-item]
+        Metric("x", "gauge", "Help.", {("v" * 201,): 1}, labels=("y",)),
+        Metric("x", "gauge", "Help.", {(f"{n}",): 1 for n in range(1001)}, labels=("y",)),
+        Metric("x", "gauge", None, {(): 1}),  # type: ignore[arg-type]
+        Metric("x", "gauge", "Help.", None),  # type: ignore[arg-type]
+    ],
+)
+def test_what_is_no_metric_is_left_out_and_costs_only_itself(wrong: Any) -> None:
+    plugins = plugins_of("siperb_metrics", a=lambda: [wrong, gauge("right")])
+    assert [row["name"] for row in plugins.metrics("siperb_")] == ["siperb_a_right"]
+    assert plugins.errors == {"a": 1}
 
 
 async def test_siperb_control_methods() -> None:

@@ -1,17 +1,18 @@
-"""The console: web phone, provisioning and health over HTTP, on loopback unless told otherwise."""
+"""The console: web phone, provisioning, health and metrics over HTTP, on loopback unless told otherwise."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from siperb_console.config import ConsoleConfig
+from siperb_console.metrics import metrics_route
 from siperb_console.service import ConsoleService
 from siperb_core import HttpRequest, HttpResponse, HttpRoute, hookimpl
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from siperb_core import Service
+    from siperb_core import GatewayView, Service
 
 __all__ = ["ConsoleConfig", "ConsoleService", "siperb_http_routes", "siperb_services", "siperb_settings"]
 
@@ -29,9 +30,9 @@ def siperb_services() -> Sequence[Service]:
 
 
 @hookimpl
-def siperb_http_routes() -> Sequence[HttpRoute]:
-    """Whether the gateway is alive, for whoever watches over it."""
-    return [HttpRoute("/healthz", _healthz)]
+def siperb_http_routes(gateway: GatewayView) -> Sequence[HttpRoute]:
+    """Whether the gateway is alive, and how it does, for whoever watches over it."""
+    return [HttpRoute("/healthz", _healthz), metrics_route(gateway)]
 
 
 async def _healthz(request: HttpRequest) -> HttpResponse:

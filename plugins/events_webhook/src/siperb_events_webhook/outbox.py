@@ -25,6 +25,8 @@ class Outbox:
         self.delivered = 0
         self.failed = 0
         """Events the receiver would not have, now or later."""
+        self.retried = 0
+        """Attempts after which the event still waited."""
         self.dropped = 0
         """Events there was no room for."""
         self._limit = _UNTIL_CONFIGURED
@@ -80,13 +82,14 @@ class Outbox:
         self._held = True
         return self._items[0]
 
-    def settle(self, *, delivered: bool = False, failed: bool = False) -> None:
+    def settle(self, *, delivered: bool = False, failed: bool = False, retry: bool = False) -> None:
         """What became of the event taken: gone if it was delivered or has failed for good, else it is still the
-        oldest.
+        oldest, be it to be tried again or that the attempt was broken off.
         """
         self._held = False
         self.delivered += delivered
         self.failed += failed
+        self.retried += retry
         if delivered or failed:
             self._items.popleft()
         if self._dropping and len(self._items) < self._limit // 2:

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from siperb_core import CallEvent, ConnectionEvent, ControlMethod, GatewayView, RegistrationEvent, Service, hookimpl
+from siperb_core import (
+    CallEvent,
+    ConnectionEvent,
+    ControlMethod,
+    GatewayView,
+    Metric,
+    RegistrationEvent,
+    Service,
+    hookimpl,
+)
 from siperb_events_webhook.config import WebhookConfig
 from siperb_events_webhook.outbox import Outbox
 from siperb_events_webhook.service import WebhookService
@@ -56,6 +65,11 @@ class EventsWebhook:
             return self._service.status()
 
         return {"status": status}
+
+    @hookimpl
+    def siperb_metrics(self) -> Sequence[Metric]:
+        """Queue, attempts by outcome, and what was dropped."""
+        return self._service.metrics()
 
     @hookimpl
     def siperb_diagnostics(self, connection: str) -> Mapping[str, Any] | None:

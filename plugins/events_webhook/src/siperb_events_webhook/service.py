@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 import trio
 
-from siperb_core import ControlError
+from siperb_core import ControlError, Metric
 from siperb_events_webhook.config import TABLE, WebhookConfig
 from siperb_events_webhook.events import Item, document, event_id, signature
 from siperb_events_webhook.outbox import Outbox
@@ -83,6 +83,20 @@ class WebhookService:
             "last_error_at": self._last_error_at,
         }
 
+    def metrics(self) -> list[Metric]:
+        """The same for Prometheus."""
+        if self._config is None:
+            return []
+        outbox = self._outbox
+        deliveries: dict[tuple[str, ...], float] = {
+            (outcome,): getattr(outbox, outcome) for outcome in ("delivered", "failed", "retried")
+        }
+        return [
+            Metric("queue_length", "gauge", "Events that wait for the receiver.", {(): len(outbox)}),
+            Metric("deliveries_total", "counter", "Attempts to deliver an event.", deliveries, labels=("outcome",)),
+            Metric("dropped_total", "counter", "Events there was no room for.", {(): outbox.dropped}),
+        ]
+
     async def run(self, gateway: GatewayView, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Deliver until cancelled, and then for `LEAVE_SECONDS` at most what is left.
 
@@ -146,7 +160,8 @@ class WebhookService:
         except trio.Cancelled:
             self._outbox.settle()
             raise
-        self._outbox.settle(delivered=verdict.delivered, failed=not verdict.delivered and not verdict.retry)
+        done = verdict.delivered or not verdict.retry
+        self._outbox.settle(delivered=verdict.delivered, failed=done and not verdict.delivered, retry=not done)
         if verdict.delivered:
             self._well(gateway)
             return
