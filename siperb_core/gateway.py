@@ -7,7 +7,7 @@ import random
 import secrets
 import time
 from base64 import b32encode
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,9 @@ from siperb_core.entries.contract import ConnectionNotReady, Credentials, Target
 from siperb_core.entries.lifecycle import Entries
 from siperb_core.entries.live import ConnectionFault
 from siperb_core.entries.loaded import LoadedConnections
-from siperb_core.entries.memory import Memory
 from siperb_core.entries.model import Device, Entry, GatewayConfig, Listen
 from siperb_core.entries.source import LoadResult, load
+from siperb_core.errands import Errands, kept
 from siperb_core.events import CallEvent, RegistrationEvent
 from siperb_core.guard import Guard
 from siperb_core.hops import Hops
@@ -52,7 +52,7 @@ from siperb_core.softphones import Softphones
 from siperb_core.sources import Sources
 from siperb_core.store import Store
 from siperb_core.store.contract import LocationStore
-from siperb_core.targets import ASIDE_SECONDS, PATIENCE_SECONDS, Awaited, Targets, Ways, ended, is_address
+from siperb_core.targets import ASIDE_SECONDS, Targets, Ways, is_address
 from siperb_core.transport.contract import Listener
 from siperb_core.transport.resolver import Resolver
 from siperb_core.upkeep import Upkeep
@@ -200,7 +200,7 @@ class Gateway:
 
     def _prepare(self) -> None:
         config = self.config
-        memory = self._memory("gateway")
+        memory = kept(self.store, "gateway")
         if "secret" not in memory:
             memory["secret"] = secrets.token_hex(32)
         self._secret = bytes.fromhex(memory["secret"])
@@ -224,8 +224,9 @@ class Gateway:
         self.plugins.add_own("records", KeptRecords(self.store))
         self.sources = Sources(self)
         self.operations = Operations(self)
+        self.errands = Errands(self)
         tell = self.plugins.connection_event
-        self.entries = Entries(self.plugins.connection_types, self, changed=self._entry_changed, tell=tell)
+        self.entries = Entries(self.plugins.connection_types, self.errands, changed=self._entry_changed, tell=tell)
         self.watch = Watch(self)
         self.plugins.add_own("watch", self.watch)
         self.upkeep = Upkeep(self)
@@ -404,6 +405,10 @@ class Gateway:
         emergency = self.config.gateway.emergency
         return self.plugins.route(self._routes(), number, user, method, emergency=emergency)
 
+    def sign(self, text: str) -> str:
+        """Letters and digits that only this gateway can make out of a text: 100 bits out of its secret."""
+        return b32encode(hmac.digest(self._secret, text.encode(), "sha256"))[:20].decode().lower()
+
     def _routes(self) -> list[Route]:
         """The connections as routing sees them, with what is known of them now."""
         routes = ((route, self.entries.down(route.connection)) for route in self.config.routes)
@@ -429,70 +434,6 @@ class Gateway:
         text = f"{user} called {number}, and no connection took the call"
         mend = f"see to it that a connection of {user}'s can reach it: siperb route {number} --user {user}"
         self.entries.issues.raise_issue("", f"emergency:{user}", text, mend, self.now())
-
-    # ---- what entries need (siperb_core.entries.lifecycle.Outside)
-
-    async def request(self, message: Message, target: Target) -> Message:
-        """Send a request outside any dialog to the first destination that answers (RFC 3263 section 4.3).
-
-        Its final response. Raises ConnectionNotReady.
-        """
-        if message.max_forwards is None:
-            message.set("Max-Forwards", "70")
-        ways = await self.targets.find(target)
-        response: Message | None = None
-        reason = f"no way to {target.host} by {target.transport}"
-        while (flow := ways.next()) is not None:
-            awaited = Awaited()
-            patience = PATIENCE_SECONDS if ways.more else None
-            self.signalling.request_patiently(message.copy(), flow, awaited, patience)
-            await awaited.done.wait()
-            if awaited.response is not None:
-                response = awaited.response
-                self.targets.answered(target, flow)
-                self.watch.answered(target.host, response)
-                if awaited.via is not None:
-                    self.targets.seen_as(flow, awaited.via)
-                if response.status != 503:
-                    break
-            else:
-                self.targets.put_aside(flow)
-                reason = "no answer"
-                if awaited.status != 408:
-                    reason = f"{target.host} cannot be reached by {flow.transport}"
-                    reason = ": ".join(filter(None, (reason, ended(flow))))
-        if response is None:
-            raise ConnectionNotReady(reason)
-        return response
-
-    async def keep_alive(self, target: Target, interval: float) -> None:
-        """As `EntryContext.keep_alive`."""
-        await self.targets.keep_alive(target, interval, self.signalling.wait_closed)
-
-    async def contact_uri(self, entry: str, target: Target) -> str:
-        """Our address as that target sees it, with a user part that is this entry's alone, the same after a restart."""
-        flow = await self.targets.first(target)
-        return self.contact(self.entry_token(entry), flow).strip("<>")
-
-    def entry_token(self, name: str) -> str:
-        """Nobody can guess it who was not told: 100 bits out of the gateway's secret."""
-        return self.sign(f"entry:{name}")
-
-    def sign(self, text: str) -> str:
-        """Letters and digits that only this gateway can make out of a text."""
-        return b32encode(hmac.digest(self._secret, text.encode(), "sha256"))[:20].decode().lower()
-
-    def memory(self, entry: str) -> MutableMapping[str, Any]:
-        """What an entry keeps over a restart."""
-        return self._memory(f"entry:{entry}")
-
-    def _memory(self, key: str) -> Memory:
-        store = self.store
-        return Memory(store.memory(key), partial(store.put_memory, key), partial(store.delete_memory, key))
-
-    def random_token(self, octets: int = 12) -> str:
-        """Random letters and digits."""
-        return secrets.token_hex(octets)
 
 
 def _host_of(sent_by: str) -> str:

@@ -129,7 +129,7 @@ class Operations:
         # Who knows the user part of our Contact can call in by it: it is a secret, too.
         config = gateway.config
         hidden = secrets_of([entry, config.media, config.plugins, *config.devices])
-        secrets = (*hidden, gateway.entry_token(name))
+        secrets = (*hidden, gateway.errands.token(name))
         issues = [issue.as_json() for issue in gateway.entries.issues.all() if issue.connection in (name, "")]
         return {
             "connection": name,
@@ -138,7 +138,7 @@ class Operations:
             "state": redacted(gateway.entries.status(name), secrets),
             "calls": len(gateway.calls.of_connection(name)),
             "issues": redacted(issues, secrets),
-            "memory": redacted(dict(gateway.memory(name)), secrets),
+            "memory": redacted(dict(gateway.errands.memory(name)), secrets),
             "plugins": redacted(gateway.plugins.diagnostics(name), secrets),
             "messages": [exchange.as_json(secrets) for exchange in gateway.entries.exchanges(name)],
             "versions": versions(gateway.plugins.infos),

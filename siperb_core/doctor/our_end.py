@@ -73,7 +73,7 @@ class Answer:
 
 
 class OurEnd:
-    """Sends as the gateway would. It is an `entries.lifecycle.Outside`, so that a connection type's own `probe` runs on
+    """Sends as the gateway would. It is an `entries.outside.Outside`, so that a connection type's own `probe` runs on
     it.
     """
 
@@ -130,7 +130,7 @@ class OurEnd:
         self._listeners.setdefault(listen.transport, []).append(listener)
         return listener
 
-    # ---- entries.lifecycle.Outside
+    # ---- entries.outside.Outside
 
     async def request(self, message: Message, target: Target) -> Message:
         """Send a request to the first destination that answers. Raises ConnectionNotReady."""

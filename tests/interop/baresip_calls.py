@@ -214,7 +214,7 @@ password = "pbx-secret"
         ):
             first = await wait_registered(gateway, "office")
             await call_out(phone, "200", baresip, 1)
-            await call_in(phone, f"sip:{gateway.entry_token('office')}@{ADDRESS}:5060", baresip, 2)
+            await call_in(phone, f"sip:{gateway.errands.token('office')}@{ADDRESS}:5060", baresip, 2)
             await both_ended(gateway, "office")
             await wait_registered(gateway, "office", later_than=first)
             await baresip.quit()

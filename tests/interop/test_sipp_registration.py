@@ -40,7 +40,7 @@ async def test_registers_refreshes_and_calls_both_ways(tmp_path: Path) -> None:
                 assert heard.dbfs == pytest.approx(-6, abs=0.5)
                 await call.hangup()
 
-                to, contact = address(gateway, "udp"), gateway.entry_token("office")
+                to, contact = address(gateway, "udp"), gateway.errands.token("office")
                 async with open_sipp(tmp_path, "uac", "-rtp_echo", "-s", contact, keys=G722, to=to) as caller:
                     call = await nth_call(phone, 2)
                     await call.answered()

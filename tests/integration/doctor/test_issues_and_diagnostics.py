@@ -98,7 +98,7 @@ async def test_planted_secrets_come_out_nowhere(tmp_path: Path) -> None:
                 assert ("wrong", "auth_failed") in await issues(gateway)
                 dump = await gateway.operations.call("diagnostics", {"name": "right"})
                 link = await gateway.operations.call("device.link", {"name": "alice-web"})
-                tokens = [link["provision"].rpartition("/")[2], *map(gateway.entry_token, ("right", "wrong", "in"))]
+                tokens = [link["provision"].rpartition("/")[2], *map(gateway.errands.token, ("right", "wrong", "in"))]
                 answers = [
                     value
                     for message in pbx.agent.received_messages

@@ -194,7 +194,7 @@ class World:
     @property
     def registered(self) -> bool:
         """Both ends say so, of one and the same contact."""
-        token = self.gateway.entry_token("office")
+        token = self.gateway.errands.token("office")
         contacts = self.pbx.contacts
         ours = self.entry["state"] == "loaded" and self.entry["registration"] == "registered"
         return ours and len(contacts) == 1 and contacts[0].startswith(f"sip:{token}@")
