@@ -52,6 +52,10 @@ class AudibleCall(Call):
         """Wait until a tone of `hz` is heard, a short one too."""
         await self.media.ear.hears(hz)
 
+    async def hears_steadily(self, hz: float, seconds: float = 1.0, *, within: float = 10.0) -> tones.Heard:
+        """Wait until a tone of `hz` has been heard for so long with nothing else in it; what it sounds like."""
+        return await self.media.ear.hears_steadily(hz, seconds, within=within)
+
     async def send_digits(self, digits: str) -> None:
         """Send digits as telephone-events. Raises ValueError where the other side has none."""
         await self.media.send_digits(digits)

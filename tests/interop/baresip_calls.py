@@ -61,7 +61,7 @@ def close_to(heard: tones.Heard, hz: float) -> bool:
 
 async def talk(call: PhoneCall) -> None:
     """Hear baresip's tone on the softphone, for as long as a recording has to be."""
-    heard = await call.listen(1.5)
+    heard = await call.hears_steadily(BARESIP_HZ, 1.5, within=2)
     assert close_to(heard, BARESIP_HZ), heard
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import subprocess
 import wave
+from array import array
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -118,18 +119,21 @@ class Baresip:
 
 
 def listen(recording: Path) -> tones.Heard | None:
-    """Judge the middle of a recording; None while it is being written."""
+    """Judge the cleanest half second of a recording: a busy machine leaves frames out. None while it is written."""
     try:
         with wave.open(str(recording)) as wav:
             channels, rate, frames = wav.getnchannels(), wav.getframerate(), wav.getnframes()
             if frames < rate // 2:
                 return None
-            wav.setpos(frames // 3)
-            pcm = wav.readframes(frames // 3)
+            pcm = wav.readframes(frames)
     except (EOFError, wave.Error):
         return None
     samples = memoryview(pcm).cast("h")[::channels].tolist()
-    return tones.analyse(b"".join(sample.to_bytes(2, "little", signed=True) for sample in samples), rate)
+    half = rate // 2
+    pieces = (samples[at : at + half] for at in range(0, len(samples) - half + 1, half))
+    return max(
+        (tones.analyse(array("h", piece).tobytes(), rate) for piece in pieces), key=lambda heard: heard.tone_to_rest
+    )
 
 
 def configure(folder: Path, account: str, address: str, port: int, hz: int, tls: tuple[Path, Path] | None) -> None:
