@@ -42,7 +42,7 @@ class Choices:
 
     def __init__(self, host: ChoicesHost, spawn: Callable[..., None]) -> None:
         self._host = host
-        self._gates = Gates(host.plugins.gates(), host.plugins.fault, spawn)
+        self._gates = Gates(host.plugins.gates(), host.plugins.fault, spawn, host.plugins.is_on)
         self._answering = Answering(host.signalling.received, spawn)
 
     def admit(self, call: CallAttempt, then: Callable[[Refusal | None], None]) -> None:

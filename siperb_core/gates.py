@@ -15,12 +15,15 @@ log = structlog.get_logger("siperb.gates")
 MOST_SECONDS = 30.0
 """No gate may take longer."""
 
+_UNCHECKED = Refusal(503, "Call Could Not Be Checked")
+
 Then = Callable[[Refusal | None], None]
 
 
 class Gates:
     """The gates of all plugins, with their plugins' names. `fault` is told of a plugin that has done wrong; `spawn`
-    runs a task as long as the gateway runs.
+    runs a task as long as the gateway runs. `is_on` says whether a plugin is still asked: the gates of one that was
+    switched off are as if they failed at once.
     """
 
     def __init__(
@@ -28,10 +31,12 @@ class Gates:
         gates: Sequence[tuple[str, CallGate]],
         fault: Callable[[str, str], None],
         spawn: Callable[..., object],
+        is_on: Callable[[str], bool] = lambda plugin: True,
     ) -> None:
         self._gates = tuple(gates)
         self._fault = fault
         self._spawn = spawn
+        self._is_on = is_on
 
     def admit(self, call: CallAttempt, then: Then) -> None:
         """Call `then` with a refusal or None: at once where no gate is concerned."""
@@ -42,6 +47,8 @@ class Gates:
             then(None)
 
     def _concerns(self, plugin: str, gate: CallGate, call: CallAttempt) -> bool:
+        if not self._is_on(plugin):
+            return not gate.admits_when_failing
         try:
             return bool(gate.concerns(call))
         except Exception as error:
@@ -62,6 +69,8 @@ class Gates:
             log.exception("call.not_started", call_id=call.call_id)
 
     async def _verdict(self, plugin: str, gate: CallGate, call: CallAttempt) -> Refusal | None:
+        if not self._is_on(plugin):
+            return None if gate.admits_when_failing else _UNCHECKED
         wrong = ""
         try:
             with trio.fail_after(min(gate.seconds, MOST_SECONDS)):
@@ -76,4 +85,4 @@ class Gates:
             log.exception("plugin.failed", plugin=plugin, gate=gate.name)
         log.warning("gate.failed", plugin=plugin, call_id=call.call_id, reason=wrong)
         self._fault(plugin, wrong)
-        return None if gate.admits_when_failing else Refusal(503, "Call Could Not Be Checked")
+        return None if gate.admits_when_failing else _UNCHECKED

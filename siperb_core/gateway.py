@@ -225,8 +225,8 @@ class Gateway:
         self.sources = Sources(self)
         self.operations = Operations(self)
         self.errands = Errands(self)
-        tell = self.plugins.connection_event
-        self.entries = Entries(self.plugins.connection_types, self.errands, changed=self._entry_changed, tell=tell)
+        types, tell, blame = self.plugins.connection_types, self.plugins.connection_event, self.plugins.blame
+        self.entries = Entries(types, self.errands, changed=self._entry_changed, tell=tell, blame=blame)
         self.watch = Watch(self)
         self.plugins.add_own("watch", self.watch)
         self.upkeep = Upkeep(self)

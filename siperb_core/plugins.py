@@ -10,6 +10,7 @@ import inspect
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -79,6 +80,7 @@ class Plugins:
         self._clock = clock
         self._calls: dict[str, tuple[_Call, ...]] = {}  # of each hook, in order; filled when it is first called
         self._faults: dict[str, deque[float]] = {}
+        self._giver: dict[str, str] = {}  # of each connection type: its plugin
         self._own = {CORE}
         self._trace = is_traced()
         self.packages: dict[str, str] = {}
@@ -155,6 +157,7 @@ class Plugins:
             self._unregister(plugin)
             raise Unusable(str(error)) from error
         self.connection_types.update((kind.kind, kind) for kind in kinds)
+        self._giver.update((kind.kind, name) for kind in kinds)
         self.transports.update((transport.name, transport) for transport in transports)
         self.transcoders.extend(transcoders)
         self.codecs.extend(codec.name for codec in codecs if codec not in CODECS)
@@ -243,6 +246,14 @@ class Plugins:
                 self._misfit(plugin, hook, result)
         return found
 
+    def is_on(self, plugin: str) -> bool:
+        """Whether it is asked: it is loaded, and was not switched off."""
+        return self._pm.has_plugin(plugin)
+
+    def blame(self, kind: str, what: str) -> None:
+        """A live connection of this type has done wrong: counted. Its entry is taken down for it, not the whole plugin."""
+        self.errors[self._giver.get(kind, kind)] += 1
+
     def fault(self, plugin: str, what: str) -> None:
         """A plugin has done wrong: counted, and after `MOST_FAULTS` in a short time its hooks are not called any more.
 
@@ -315,8 +326,9 @@ class Plugins:
         """What carries the packets of all calls. Raises LookupError where no plugin gives anything."""
         for plugin, result in self._each("siperb_media_engine", settings=settings):
             if all(hasattr(result, name) for name in ("open", "fingerprint", "__aenter__", "__aexit__")):
-                engine: MediaEngine = result
-                return engine
+                from siperb_core.guarded import guarded_engine
+
+                return result if plugin in self._own else guarded_engine(result, partial(self.fault, plugin))
             if result is not None:
                 self._misfit(plugin, "siperb_media_engine", result)
         raise LookupError("no plugin gives a media engine")
@@ -325,8 +337,9 @@ class Plugins:
         """Where bindings are kept."""
         for plugin, result in self._each("siperb_location_store", own=own):
             if all(hasattr(result, name) for name in ("put_binding", "delete_binding", "load_bindings")):
-                store: LocationStore = result
-                return store
+                from siperb_core.guarded import GuardedLocations
+
+                return result if plugin in self._own else GuardedLocations(result, partial(self.fault, plugin))
             if result is not None:
                 self._misfit(plugin, "siperb_location_store", result)
         return own

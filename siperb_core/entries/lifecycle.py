@@ -57,7 +57,7 @@ class Entries:
     """All config entries and what has become of them.
 
     `changed` is told the name of every entry whose state or registration changes, `tell` what has happened to it, and
-    of every issue. `jitter` gives numbers from 0 to 1.
+    of every issue, `blame` what a live connection of a type has done wrong. `jitter` gives numbers from 0 to 1.
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class Entries:
         *,
         changed: Callable[[str], None] = lambda name: None,
         tell: Callable[[ConnectionEvent], None] = lambda event: None,
+        blame: Callable[[str, str], None] = lambda kind, what: None,
         jitter: Callable[[], float] = random.random,
         setup_seconds: float = SETUP_SECONDS,
     ) -> None:
@@ -78,6 +79,7 @@ class Entries:
         self.in_use: LoadedConnections | None = None  # until an entry changes: every request asks, several times
         self._addresses: dict[str, tuple[Network, ...]] = {}
         self._tell = tell
+        self._blame = blame
         self._jitter = jitter
         self._setup_seconds = setup_seconds
         self._slots: dict[str, Slot] = {}
@@ -240,6 +242,7 @@ class Entries:
         """A live connection has done wrong: counted, and too many in a short time take its entry down, which is then
         set up anew with back-off.
         """
+        self._blame(slot.entry.type, what)
         seconds = slot.faults.add(self.outside.now())
         if seconds is None or slot.connection is None or slot.serving is None:
             return

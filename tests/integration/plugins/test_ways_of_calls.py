@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import trio
 
+from siperb_core.entries.live import MOST_FAULTS
 from siperb_core.gateway import Gateway
 from siperb_core.plugins import GROUP
 from siperb_core.testing import PhoneCall, Softphone, open_gateway, open_softphone, websocket_url
@@ -183,6 +184,19 @@ async def test_an_endpoint_that_returns_or_raises_hangs_up(world: World, number:
     await call.ended.wait()
     await world.idle()
     assert not world.gateway.choices._answering.agents
+    (row,) = [row for row in await world.gateway.operations.call("show.plugins") if row["name"] == "house"]
+    assert row["errors"] == (number == "602"), "counted, and shown"
+
+
+async def test_an_endpoint_that_raises_again_and_again_takes_its_entry_down(world: World) -> None:
+    for _ in range(MOST_FAULTS):
+        call = await world.alice.call("602")
+        await call.answered()
+        await call.ended.wait()
+        await world.idle()
+    (issue,) = await world.gateway.operations.call("show.issues")
+    assert (issue["connection"], issue["id"]) == ("house", "faults")
+    assert "ZeroDivisionError in its endpoint" in issue["text"]
 
 
 async def test_another_number_is_dialled_once(world: World) -> None:

@@ -216,7 +216,7 @@ def test_siperb_media_engine() -> None:
     plugins = plugins_of(
         "siperb_media_engine", a=boom, b=seen.append, c=lambda _: 5, d=lambda _: Engine(), e=seen.append
     )
-    assert isinstance(plugins.media_engine(settings), Engine)
+    assert plugins.media_engine(settings).fingerprint == Engine.fingerprint
     assert seen == [settings]
     assert plugins.errors == {"a": 1, "c": 1}
     with pytest.raises(LookupError):
@@ -228,14 +228,20 @@ def test_siperb_location_store() -> None:
     plugins = plugins_of("siperb_location_store", a=boom, b=lambda own: None, c=lambda own: 5)
     assert plugins.location_store(own) is own
 
+    deleted: list[Any] = []
+
     class Around:
-        put_binding = delete_binding = load_bindings = None
+        put_binding = load_bindings = None
 
         def __init__(self, own: object) -> None:
             self.own = own
 
+        def delete_binding(self, aor: str, key: str, **_: Any) -> None:
+            deleted.append((self.own, aor))
+
     plugins.register("d", giving("siperb_location_store", Around))
-    assert plugins.location_store(own).own is own  # type: ignore[attr-defined]
+    plugins.location_store(own).delete_binding("alice", "key")
+    assert deleted == [(own, "alice")]
     assert plugins.errors == {"a": 2, "c": 2}
 
 
