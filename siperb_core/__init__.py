@@ -53,7 +53,14 @@ if TYPE_CHECKING:
     from siperb_core.entries.peer import PeerSettings, escape_user, with_port
     from siperb_core.events import CallEvent, ConnectionEvent, RegistrationEvent
     from siperb_core.hookspecs import hookimpl
-    from siperb_core.media.contract import ExpectsLoss, MakesNoise, Recovers, Transcoder, TranscoderType
+    from siperb_core.media.contract import (
+        AdjustsEffort,
+        ExpectsLoss,
+        MakesNoise,
+        Recovers,
+        Transcoder,
+        TranscoderType,
+    )
     from siperb_core.media.engine import EngineSession, MediaEngine, MediaSettings
     from siperb_core.metrics import Histogram, Metric
     from siperb_core.routing import Explanation, Route
@@ -83,7 +90,14 @@ _HOMES = {
     "siperb_core.entries.peer": ("PeerSettings", "escape_user", "with_port"),
     "siperb_core.events": ("CallEvent", "ConnectionEvent", "RegistrationEvent"),
     "siperb_core.hookspecs": ("hookimpl",),
-    "siperb_core.media.contract": ("ExpectsLoss", "MakesNoise", "Recovers", "Transcoder", "TranscoderType"),
+    "siperb_core.media.contract": (
+        "AdjustsEffort",
+        "ExpectsLoss",
+        "MakesNoise",
+        "Recovers",
+        "Transcoder",
+        "TranscoderType",
+    ),
     "siperb_core.media.engine": ("EngineSession", "MediaEngine", "MediaSettings"),
     "siperb_core.metrics": ("Histogram", "Metric"),
     "siperb_core.routing": ("Explanation", "Route"),
@@ -124,6 +138,7 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+    "AdjustsEffort",
     "AnswerWith",
     "Audio",
     "Authenticates",

@@ -233,7 +233,7 @@ class Gateway:
         transcoders = tuple(info.name for info in self.plugins.infos if info.gives_transcoders)
         media = config.media
         self.media = self.plugins.media_engine(
-            MediaSettings(media.ports, media.workers or "auto", media.rtp_timeout, transcoders)
+            MediaSettings(media.ports, media.workers or "auto", media.rtp_timeout, transcoders, media.opus_effort)
         )
 
     async def _listen(self, listen: Listen) -> Listener:

@@ -73,6 +73,7 @@ def calls(*, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) ->
         "to": "TO",
         "started": "STARTED",
         "media.mode": "MEDIA",
+        "media.effort": "EFFORT",
         "cause": "CAUSE",
         "diagnosis": "DIAGNOSIS",
         "call_id": "CALL-ID",

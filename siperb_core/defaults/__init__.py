@@ -64,6 +64,7 @@ def siperb_media_engine(settings: MediaSettings) -> MediaEngine | None:
         workers=settings.workers,
         rtp_timeout=settings.rtp_timeout,
         transcoder_plugins=settings.transcoder_plugins,
+        effort=settings.effort,
     )
 
 

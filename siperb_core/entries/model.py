@@ -80,6 +80,7 @@ class MediaConfig:
     turn: tuple[str, ...] = ()  # URIs of TURN and STUN servers for softphones
     turn_secret: Secret = attrs.field(factory=lambda: Secret(""))  # that coturn has, too (static-auth-secret)
     turn_ttl: int = 86400  # seconds that credentials made of it hold
+    opus_effort: Literal["auto", "low", "high"] = "auto"
 
 
 @attrs.frozen

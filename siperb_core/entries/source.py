@@ -88,6 +88,7 @@ class _Media:
     turn: tuple[str, ...] = attrs.field(default=(), validator=turn.uris)
     turn_secret: Secret = attrs.field(factory=lambda: Secret(""))
     turn_ttl: int = attrs.field(default=86400, validator=fields.between(600, 604800, "seconds"))
+    opus_effort: Literal["auto", "low", "high"] = "auto"
 
 
 @attrs.frozen
@@ -323,7 +324,9 @@ def _media(data: object, reader: Structurer) -> MediaConfig | None:
         reader.wrong("media.turn_secret", "is missing", "write the static-auth-secret of the TURN server")
         return None
     workers = None if raw.workers == "auto" else raw.workers
-    return MediaConfig((first, last), workers, raw.rtp_timeout, raw.turn, raw.turn_secret, raw.turn_ttl)
+    return MediaConfig(
+        (first, last), workers, raw.rtp_timeout, raw.turn, raw.turn_secret, raw.turn_ttl, raw.opus_effort
+    )
 
 
 def _named(items: list[Any], path: str, reader: Structurer) -> list[tuple[str, Any]]:

@@ -32,6 +32,14 @@ class ExpectsLoss(Protocol):
 
 
 @runtime_checkable
+class AdjustsEffort(Protocol):
+    """A transcoder whose target codec sounds better for more CPU (optional). Before it is told, it is cheap."""
+
+    def adjust_effort(self, *, high: bool) -> None:
+        """Encode as well as pays, or as cheaply, from the next packet on."""
+
+
+@runtime_checkable
 class Recovers(Protocol):
     """A transcoder whose source codec may carry a packet's sound in the next one, too (forward error correction;
     optional).

@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol, Self
 
 import attrs
 
+from siperb_core.media.encoding import EffortSetting
 from siperb_core.media.messages import MediaEvent
 from siperb_core.rtp.events import Digit
 from siperb_core.sdp.plan import SessionPlan
@@ -21,13 +22,15 @@ from siperb_core.sdp.plan import SessionPlan
 class MediaSettings:
     """What an engine is told when the gateway starts: the table `[media]`, and who gives transcoders.
 
-    `ports` are the first and the last UDP port it may use, `rtp_timeout` is in seconds.
+    `ports` are the first and the last UDP port it may use, `rtp_timeout` is in seconds, `effort` is how well Opus is
+    encoded (`siperb_core.media.encoding`).
     """
 
     ports: tuple[int, int]
     workers: int | Literal["auto"]
     rtp_timeout: float
     transcoder_plugins: tuple[str, ...]
+    effort: EffortSetting = "auto"
 
 
 class EngineSession(Protocol):

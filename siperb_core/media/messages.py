@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 import attrs
 from cattrs.preconf.json import make_converter
 
+from siperb_core.media.encoding import EffortSetting
 from siperb_core.sdp.plan import SessionPlan
 
 MAX_MESSAGE: Final = 128 * 1024
@@ -54,6 +55,7 @@ class Settings:
     one_way_after: float = 5.0
     stats_interval: float = 1.0
     transcoder_plugins: tuple[str, ...] | None = None  # None: every installed one
+    effort: EffortSetting = "auto"
 
 
 def check_plan(plan: SessionPlan) -> None:

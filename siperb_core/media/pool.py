@@ -25,6 +25,7 @@ import trio
 
 from siperb_core.media.certificate import make_certificate
 from siperb_core.media.counters import Counters
+from siperb_core.media.encoding import EffortSetting
 from siperb_core.media.messages import MAX_MESSAGE, MediaEvent, Settings, check_plan, converter, decode, encode
 from siperb_core.media.ports import PortRange, parse_range
 from siperb_core.rtp.events import Digit
@@ -43,7 +44,7 @@ class MediaUnavailableError(RuntimeError):
 
 def _empty_stats() -> dict[str, Any]:
     leg = {"packets_in": 0, "packets_out": 0, "lost": 0, "jitter_ms": 0.0, "mos": None, "round_trip_ms": None}
-    return {"mode": "", "client_codec": "", "peer_codec": "", "client": dict(leg), "peer": dict(leg)}
+    return {"mode": "", "client_codec": "", "peer_codec": "", "effort": "", "client": dict(leg), "peer": dict(leg)}
 
 
 class MediaSession:
@@ -256,8 +257,8 @@ class MediaPool:
     """The media workers and their sessions. Use as an async context; workers run inside it.
 
     `ports` is a range such as "10000-10199"; `workers` a number or "auto", one per core; `rtp_timeout` in seconds.
-    `transcoder_plugins` names the plugins workers load, None for all. `bind_address` is where media sockets are bound.
-    `fingerprint` is for SDP. Raises ValueError on a bad range.
+    `transcoder_plugins` names the plugins workers load, None for all; `effort` is how well Opus is encoded.
+    `bind_address` is where media sockets are bound. `fingerprint` is for SDP. Raises ValueError on a bad range.
     """
 
     def __init__(
@@ -267,6 +268,7 @@ class MediaPool:
         workers: int | str = "auto",
         rtp_timeout: float = 60.0,
         transcoder_plugins: Sequence[str] | None = None,
+        effort: EffortSetting = "auto",
         bind_address: str = "0.0.0.0",
         tick_ms: float = 2.0,
         one_way_after: float = 5.0,
@@ -280,7 +282,7 @@ class MediaPool:
         certificate = make_certificate()
         self.fingerprint: tuple[str, str] = certificate.fingerprint
         plugins = None if transcoder_plugins is None else tuple(transcoder_plugins)
-        self._settings = Settings(certificate.pem, rtp_timeout, tick_ms, one_way_after, stats_interval, plugins)
+        self._settings = Settings(certificate.pem, rtp_timeout, tick_ms, one_way_after, stats_interval, plugins, effort)
         self._workers: list[_Worker] = []
         self._next_id = 1
         self._exit = AsyncExitStack()

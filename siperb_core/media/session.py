@@ -18,10 +18,11 @@ import trio
 from aiortc.rtcdtlstransport import RTCCertificate
 
 from siperb_core.media.client_leg import ClientConnection
-from siperb_core.media.contract import ExpectsLoss, Levels
+from siperb_core.media.contract import AdjustsEffort, ExpectsLoss, Levels
 from siperb_core.media.counters import Counters
 from siperb_core.media.digits import DigitPlayer, ToneEar, ToneVoice
 from siperb_core.media.direction import Direction
+from siperb_core.media.encoding import Effort, next_loss
 from siperb_core.media.messages import MediaEvent
 from siperb_core.media.peer_leg import PeerConnection
 from siperb_core.media.reports import LegReports
@@ -32,9 +33,6 @@ from siperb_core.rtp.events import Digit
 from siperb_core.rtp.g711 import Law
 from siperb_core.rtp.twins import Twins, Way
 from siperb_core.sdp.plan import SessionPlan, Stream
-
-MIN_LOSS: Final = 2
-"""Per cent of packets the phone must lose before Opus is made robust, which costs five times the CPU."""
 
 _clock = time.perf_counter
 
@@ -84,6 +82,7 @@ class WorkerSession:
         self._codecs: dict[str, tuple[object, ...]] = {}
         self._final: dict[str, Any] | None = None
         self._expected_loss = 0  # per cent, as the transcoder to the client was told
+        self.effort: Effort | Literal[""] = ""  # "" where nobody can choose
         self._twins = {"client": Twins(), "peer": Twins()}  # by who pressed
         self._voice: ToneVoice | None = None
         self._ear: ToneEar | None = None
@@ -185,6 +184,15 @@ class WorkerSession:
         ready = self._active is not None and self._active.connected
         for name, flowing in (("client", to_peer), ("peer", to_client)):
             self._watches[name].expect(flowing and ready, now)
+
+    def spend(self, effort: Effort) -> None:
+        """Encode with this effort from now on, where a codec leaves the choice."""
+        self.effort = ""
+        for direction in (self.to_peer, self.to_client):
+            transcoder: object = direction.transcoder
+            if isinstance(transcoder, AdjustsEffort):
+                self.effort = effort
+                transcoder.adjust_effort(high=effort == "high")
 
     # --- digits
 
@@ -301,11 +309,7 @@ class WorkerSession:
 
     def _expect_loss(self, fraction: float) -> None:
         """Have Opus carry its sound twice while the phone loses packets (RFC 6716 section 2.1.7), and no longer."""
-        percent = min(round(100 * fraction), 50)
-        if percent < MIN_LOSS and self._expected_loss >= MIN_LOSS:
-            # One report without loss is no proof: halve it, and go back to the cheap mode only in the end.
-            percent = self._expected_loss // 2
-        percent = percent if percent >= MIN_LOSS else 0
+        percent = next_loss(self._expected_loss, fraction)
         transcoder: object = self.to_client.transcoder
         if percent != self._expected_loss and isinstance(transcoder, ExpectsLoss):
             self._expected_loss = percent
@@ -390,6 +394,7 @@ class WorkerSession:
             "mode": ("relay" if relayed else "transcode") if client else "",
             "client_codec": client_name,
             "peer_codec": peer_name,
+            "effort": self.effort,
             "ice": self._ice_state(),
             **legs,
         }

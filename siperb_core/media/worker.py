@@ -24,6 +24,7 @@ import trio
 import trio_asyncio
 
 from siperb_core.media.dtls import load_certificate
+from siperb_core.media.encoding import EffortChoice
 from siperb_core.media.messages import MAX_MESSAGE, MAX_SOCKETS, MediaEvent, Settings, converter, decode, encode
 from siperb_core.media.session import SessionSettings, WorkerSession
 from siperb_core.media.transcoders import load_transcoders
@@ -48,6 +49,7 @@ class Worker:
         self._shared = SessionSettings(
             nursery, load_certificate(settings.certificate), pairs, settings.rtp_timeout, settings.one_way_after
         )
+        self._choice = EffortChoice(settings.effort)
         self._sessions: dict[int, WorkerSession] = {}
         self._epoll = select.epoll()
         self._handlers: dict[int, Callable[[], None]] = {}
@@ -128,6 +130,8 @@ class Worker:
             session.drop_branch(message["branch"])
         elif kind == "apply":
             session.apply(converter.structure(message["plan"], SessionPlan))
+            session.spend(self._choice.effort)
+            self._weigh(time.monotonic())
             self._wake.set()
         elif kind == "digit":
             session.send_digit(message["leg"], Digit(message["key"], message["ms"]))
@@ -145,6 +149,14 @@ class Worker:
             self._shared.counters.add_session(stats)
             self._tell({"event": "closed", "session": session.id, "stats": stats})
             self._counted = True
+
+    def _weigh(self, now: float) -> None:
+        """Decide anew how well all calls are encoded."""
+        before = self._choice.effort
+        effort = self._choice.weigh(sum(session.effort != "" for session in self._sessions.values()), now)
+        if effort != before:
+            for session in self._sessions.values():
+                session.spend(effort)
 
     # --- packets
 
@@ -188,6 +200,8 @@ class Worker:
                     self.complain("keeping time", error)
             if now >= figures_at:
                 figures_at = now + self._settings.stats_interval
+                self._choice.measured(time.process_time(), now)
+                self._weigh(now)
                 self._tell_figures()
             self._wake = trio.Event()
             with trio.move_on_after(BUSY_TICK if busy else IDLE_TICK):

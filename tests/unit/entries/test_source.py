@@ -75,7 +75,7 @@ def test_defaults_are_those_of_the_reference() -> None:
     assert config.gateway.drain_seconds == 30
     assert config.gateway.external_address == "auto"
     assert config.media.ports == (10000, 10199)
-    assert (config.media.workers, config.media.rtp_timeout) == (None, 60)
+    assert (config.media.workers, config.media.rtp_timeout, config.media.opus_effort) == (None, 60, "auto")
     (entry,) = config.connections
     assert (entry.enabled, entry.weight, entry.dial_pattern, entry.failover) == (True, 0, ".", False)
     assert (entry.media, entry.codecs, entry.codec_policy) == ("auto", ("G722", "PCMA", "PCMU"), "opus-first")

@@ -49,24 +49,33 @@ class PcmTranscoder:
             return self._encode(self._decoder.recover(following))
         return self.conceal()
 
-    def noise(self, level: int) -> bytes:
-        """What Opus says when it keeps silent (DTX): its decoder makes the noise by itself, as loud as it was last."""
-        return self._encoder.silence if isinstance(self._encoder, OpusEncoder) else b""
-
     def level(self) -> float:
         """Of the packet heard last, in dBFS (that of a full-scale sine is 0); -100 for silence."""
         samples = array("h", self._pcm)
         energy = sum(map(mul, samples, samples)) * 2 / (len(samples) or 1)
         return max(10 * math.log10(energy / 32768**2), -100.0) if energy else -100.0
 
-    def expect_loss(self, percent: int) -> None:
-        """What the receiver's RTCP reports as lost, in per cent: above 0 Opus is sent with forward error correction."""
-        if isinstance(self._encoder, OpusEncoder):
-            self._encoder.expect_loss(percent)
-
     def close(self) -> None:
         self._decoder.close()
         self._encoder.close()
+
+
+class ToOpus(PcmTranscoder):
+    """Towards Opus, which leaves a choice: how well, how robustly, and how to say silence."""
+
+    _encoder: OpusEncoder
+
+    def noise(self, level: int) -> bytes:
+        """What Opus says when it keeps silent (DTX): its decoder makes the noise by itself, as loud as it was last."""
+        return self._encoder.silence
+
+    def adjust_effort(self, *, high: bool) -> None:
+        """How much CPU it is worth."""
+        self._encoder.adjust_effort(high=high)
+
+    def expect_loss(self, percent: int) -> None:
+        """What the receiver's RTCP reports as lost, in per cent: above 0, with forward error correction."""
+        self._encoder.expect_loss(percent)
 
 
 class G711Transcoder:
@@ -111,7 +120,8 @@ class OpusG722:
             raise ValueError(f"cannot transcode {source.name} to {target.name}")
         if source.name in _G711 and target.name in _G711:
             return G711Transcoder(cast("g711.Law", source.name), cast("g711.Law", target.name), ptime=ptime)
-        return PcmTranscoder(source, target, ptime=ptime)
+        made = ToOpus if target.name == "opus" else PcmTranscoder
+        return made(source, target, ptime=ptime)
 
 
 def _bitrate(fmtp: str) -> int:
