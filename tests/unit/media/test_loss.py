@@ -34,7 +34,7 @@ def session() -> Iterator[WorkerSession]:
             1,
             rtp,
             rtcp,
-            settings=cast(SessionSettings, None),
+            settings=SessionSettings(cast(Any, None), cast(Any, None), {}, 60, 5),
             emit=lambda *_: None,
             serve=lambda *_: None,
             forget=lambda _: None,
