@@ -45,6 +45,15 @@ password = "bob-secret"
 """
 
 
+def trunk_to(port: int, keys: str = "") -> str:
+    """The table of a trunk "office" to a PBX on loopback; what it gets is for Alice. `keys` are more lines of it."""
+    more = f"{keys}\n" if keys else ""
+    return (
+        '[[connection]]\nname = "office"\ntype = "outbound_trunk"\nusers = ["alice"]\nallow_from = ["127.0.0.1"]\n'
+        f'{more}[connection.settings]\nserver = "127.0.0.1"\nport = {port}\n'
+    )
+
+
 def head_with(plugins: Iterable[str] | None) -> str:
     """The usual beginning of the file, with the named plugins and no others of those that are installed; None: all
     but the console.

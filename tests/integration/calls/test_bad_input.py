@@ -9,20 +9,9 @@ import pytest
 import trio
 import trio_websocket
 
-from siperb_core.testing.gateway import address, open_gateway, websocket_url
+from siperb_core.testing.gateway import address, open_gateway, trunk_to, websocket_url
 from siperb_core.testing.pbx import open_pbx
 from siperb_core.testing.softphone import open_softphone
-
-TRUNK = """
-[[connection]]
-name = "office"
-type = "outbound_trunk"
-users = ["alice"]
-allow_from = ["127.0.0.1"]
-[connection.settings]
-server = "127.0.0.1"
-port = {port}
-"""
 
 GARBAGE = (
     b"\x00" * 100,
@@ -36,7 +25,7 @@ GARBAGE = (
 
 
 async def test_garbage_between_calls_harms_nobody(tmp_path: Path) -> None:
-    async with open_pbx() as pbx, open_gateway(tmp_path, TRUNK.format(port=pbx.local[1])) as gateway:
+    async with open_pbx() as pbx, open_gateway(tmp_path, trunk_to(pbx.local[1])) as gateway:
         async with open_softphone(websocket_url(gateway), "alice-web", gateway.domain, "alice-secret") as phone:
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger, trio.fail_after(30):
                 call = await phone.call("601")
@@ -54,7 +43,7 @@ async def test_garbage_between_calls_harms_nobody(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 @pytest.mark.parametrize("size", [70_000, 5_000_000])
 async def test_an_oversized_websocket_message_costs_its_own_connection(tmp_path: Path, size: int) -> None:
-    async with open_pbx() as pbx, open_gateway(tmp_path, TRUNK.format(port=pbx.local[1])) as gateway:
+    async with open_pbx() as pbx, open_gateway(tmp_path, trunk_to(pbx.local[1])) as gateway:
         url = websocket_url(gateway)
         async with open_softphone(url, "alice-web", gateway.domain, "alice-secret") as phone:
             with trio.fail_after(30):
@@ -70,7 +59,7 @@ async def test_an_oversized_websocket_message_costs_its_own_connection(tmp_path:
 
 
 async def test_a_softphone_without_password_reaches_nobody(tmp_path: Path) -> None:
-    async with open_pbx() as pbx, open_gateway(tmp_path, TRUNK.format(port=pbx.local[1])) as gateway:
+    async with open_pbx() as pbx, open_gateway(tmp_path, trunk_to(pbx.local[1])) as gateway:
         phone = open_softphone(websocket_url(gateway), "alice-web", gateway.domain, "wrong", register=False)
         async with phone as stranger:
             with trio.fail_after(30):
@@ -82,7 +71,7 @@ async def test_a_softphone_without_password_reaches_nobody(tmp_path: Path) -> No
 
 
 async def test_an_invite_without_offer_is_answered_with_one(tmp_path: Path) -> None:
-    async with open_pbx() as pbx, open_gateway(tmp_path, TRUNK.format(port=pbx.local[1])) as gateway:
+    async with open_pbx() as pbx, open_gateway(tmp_path, trunk_to(pbx.local[1])) as gateway:
         async with open_softphone(websocket_url(gateway), "alice-web", gateway.domain, "alice-secret") as phone:
             with trio.fail_after(30):
                 incoming = await pbx.call("sip:4711@{}:{}".format(*address(gateway, "udp")), late_offer=True)

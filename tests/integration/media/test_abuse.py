@@ -9,20 +9,10 @@ import pytest
 import trio
 
 from siperb_core.gateway import Gateway
-from siperb_core.testing.gateway import open_gateway, websocket_url
+from siperb_core.testing.gateway import open_gateway, trunk_to, websocket_url
 from siperb_core.testing.pbx import Pbx, open_pbx
 from siperb_core.testing.softphone import Softphone, open_softphone
 
-TRUNK = """
-[[connection]]
-name = "office"
-type = "outbound_trunk"
-users = ["alice"]
-allow_from = ["127.0.0.1"]
-[connection.settings]
-server = "127.0.0.1"
-port = {port}
-"""
 AUDIO = (
     "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\nc=IN IP4 0.0.0.0\r\na=rtpmap:111 opus/48000/2\r\na=mid:0\r\na=rtcp-mux\r\n"
     f"a=setup:actpass\r\na=ice-ufrag:abcd\r\na=ice-pwd:{'w' * 24}\r\na=fingerprint:sha-256 {':'.join(['4A'] * 32)}\r\n"
@@ -37,7 +27,7 @@ CANDIDATES = "".join(
 async def office(tmp_path: Path) -> AsyncIterator[tuple[Gateway, Pbx, Softphone]]:
     async with (
         open_pbx() as pbx,
-        open_gateway(tmp_path, TRUNK.format(port=pbx.local[1])) as gateway,
+        open_gateway(tmp_path, trunk_to(pbx.local[1])) as gateway,
         open_softphone(websocket_url(gateway), "alice-web", gateway.domain, "alice-secret") as phone,
     ):
         with trio.fail_after(60):

@@ -14,21 +14,9 @@ import pytest
 import trio
 
 from siperb_core.gateway import Gateway
-from siperb_core.testing.gateway import open_gateway, websocket_url
+from siperb_core.testing.gateway import open_gateway, trunk_to, websocket_url
 from siperb_core.testing.pbx import PbxCall, PbxSettings, open_pbx
 from siperb_core.testing.softphone import PhoneCall, open_softphone
-
-TRUNK = """
-[[connection]]
-name = "office"
-type = "outbound_trunk"
-users = ["alice"]
-allow_from = ["127.0.0.1"]
-{keys}
-[connection.settings]
-server = "127.0.0.1"
-port = {port}
-"""
 
 
 @asynccontextmanager
@@ -37,7 +25,7 @@ async def calling(
 ) -> AsyncIterator[tuple[PhoneCall, PbxCall, Gateway]]:
     """A call of the softphone, 700 Hz said by it and 1000 Hz by the PBX."""
     async with open_pbx(PbxSettings(tone_dbfs=-10.0, **pbx)) as peer:
-        text = TRUNK.format(keys=keys, port=peer.local[1])
+        text = trunk_to(peer.local[1], keys)
         async with (
             open_gateway(directory, text) as gateway,
             open_softphone(websocket_url(gateway), "alice-web", gateway.domain, "alice-secret", codecs=codecs) as phone,
@@ -150,7 +138,7 @@ async def test_whatever_the_pbx_does_to_its_stream_the_phone_hears_it_on(
 
 async def test_a_pbx_behind_nat_is_learned_once_and_then_nobody_else_is_heard(tmp_path: Path) -> None:
     async with open_pbx() as pbx:
-        text = TRUNK.format(keys="", port=pbx.local[1])
+        text = trunk_to(pbx.local[1])
         async with (
             open_gateway(tmp_path, text) as gateway,
             open_softphone(websocket_url(gateway), "alice-web", gateway.domain, "alice-secret") as phone,

@@ -15,22 +15,10 @@ from siperb_core.rtp.dtmf_tones import ToneDetector, tone
 from siperb_core.rtp.events import Digit, EventReader
 from siperb_core.sip import Message
 from siperb_core.testing import codecs
-from siperb_core.testing.gateway import open_gateway, websocket_url
+from siperb_core.testing.gateway import open_gateway, trunk_to, websocket_url
 from siperb_core.testing.pbx import Pbx, PbxCall, PbxSettings, open_pbx
 from siperb_core.testing.session import Call
 from siperb_core.testing.softphone import PhoneCall, open_softphone
-
-TRUNK = """
-[[connection]]
-name = "office"
-type = "outbound_trunk"
-users = ["alice"]
-allow_from = ["127.0.0.1"]
-{keys}
-[connection.settings]
-server = "127.0.0.1"
-port = {port}
-"""
 
 
 @asynccontextmanager
@@ -39,7 +27,7 @@ async def calling(
 ) -> AsyncIterator[tuple[PhoneCall, PbxCall, Pbx]]:
     """A call from a softphone, answered, audio flowing."""
     async with open_pbx(PbxSettings(**settings)) as pbx:
-        text = TRUNK.format(keys=keys, port=pbx.local[1])
+        text = trunk_to(pbx.local[1], keys)
         async with (
             open_gateway(directory, text) as gateway,
             open_softphone(

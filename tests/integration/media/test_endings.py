@@ -16,7 +16,7 @@ import trio
 
 from siperb_core.gateway import Gateway
 from siperb_core.testing import gateway as testing_gateway
-from siperb_core.testing.gateway import address, open_gateway, websocket_url
+from siperb_core.testing.gateway import address, open_gateway, trunk_to, websocket_url
 from siperb_core.testing.pbx import Pbx, PbxSettings, open_pbx
 from siperb_core.testing.pbx_sdp import PbxNegotiation
 from siperb_core.testing.session import CallFailed
@@ -24,17 +24,6 @@ from siperb_core.testing.softphone import PhoneCall, Softphone, open_softphone
 from siperb_core.testing.softphone_media import SoftphoneMedia
 from siperb_core.testing.softphone_peer import Peer
 
-TRUNK = """
-[[connection]]
-name = "office"
-type = "outbound_trunk"
-users = ["alice"]
-allow_from = ["127.0.0.1"]
-{keys}
-[connection.settings]
-server = "127.0.0.1"
-port = {port}
-"""
 Metrics = dict[tuple[str, ...], float]
 """Values by the metric's name and those of its labels."""
 QUICK = testing_gateway._HEAD.replace("[media]", "[media]\nrtp_timeout = 3")
@@ -70,7 +59,7 @@ async def office(
     directory: Path, keys: str = "", *, pbx: dict[str, Any] | None = None, **phone: Any
 ) -> AsyncIterator[Office]:
     async with open_pbx(PbxSettings(**pbx or {})) as peer:
-        text = TRUNK.format(keys=keys, port=peer.local[1])
+        text = trunk_to(peer.local[1], keys)
         async with (
             open_gateway(directory, text, head=QUICK) as gateway,
             open_softphone(websocket_url(gateway), "alice-web", gateway.domain, "alice-secret", **phone) as softphone,

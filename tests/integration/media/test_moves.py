@@ -13,26 +13,15 @@ import pytest
 import trio
 
 from siperb_core.gateway import Gateway
-from siperb_core.testing.gateway import address, open_gateway, websocket_url
+from siperb_core.testing.gateway import address, open_gateway, trunk_to, websocket_url
 from siperb_core.testing.pbx import Pbx, open_pbx
 from siperb_core.testing.softphone import PhoneCall, Softphone, open_softphone
 from siperb_core.testing.softphone_sdp import read
 
-TRUNK = """
-[[connection]]
-name = "office"
-type = "outbound_trunk"
-users = ["alice"]
-allow_from = ["127.0.0.1"]
-[connection.settings]
-server = "127.0.0.1"
-port = {port}
-"""
-
 
 @asynccontextmanager
 async def trunk(directory: Path) -> AsyncIterator[tuple[Gateway, Pbx]]:
-    async with open_pbx() as pbx, open_gateway(directory, TRUNK.format(port=pbx.local[1])) as gateway:
+    async with open_pbx() as pbx, open_gateway(directory, trunk_to(pbx.local[1])) as gateway:
         with trio.fail_after(60):
             yield gateway, pbx
 

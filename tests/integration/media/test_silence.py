@@ -11,20 +11,9 @@ import trio
 
 from siperb_core.rtp.packet import COMFORT_NOISE, RtpPacket
 from siperb_core.testing import codecs
-from siperb_core.testing.gateway import open_gateway, websocket_url
+from siperb_core.testing.gateway import open_gateway, trunk_to, websocket_url
 from siperb_core.testing.pbx import PbxSettings, open_pbx
 from siperb_core.testing.softphone import open_softphone
-
-TRUNK = """
-[[connection]]
-name = "office"
-type = "outbound_trunk"
-users = ["alice"]
-allow_from = ["127.0.0.1"]
-[connection.settings]
-server = "127.0.0.1"
-port = {port}
-"""
 
 
 @pytest.mark.parametrize(
@@ -34,7 +23,7 @@ async def test_both_ends_fall_silent_and_speak_again(
     tmp_path: Path, phone_codecs: tuple[str, ...], pbx_codecs: tuple[str, ...]
 ) -> None:
     async with open_pbx(PbxSettings(codecs=pbx_codecs)) as pbx:
-        text = TRUNK.format(port=pbx.local[1])
+        text = trunk_to(pbx.local[1])
         async with (
             open_gateway(tmp_path, text) as gateway,
             open_softphone(
@@ -69,6 +58,8 @@ async def test_both_ends_fall_silent_and_speak_again(
                     packets = call.media.ear.packets
                     peer._send(COMFORT_NOISE, bytes([level]), peer._timestamp, False, peer.agreed)
                     call.media._thread.call(speaking.use, attrs.evolve(speaking.sending, may_send=False))
+                    # In real time: the worker, a process of its own, has to see more than a second without a packet,
+                    # and what is waited for is that nothing comes.
                     await trio.sleep(1.5)
                     assert call.media.ear.packets - packets <= 6, "no packets are made up in a silence"
                     before = len(came)

@@ -12,23 +12,14 @@ import trio
 from browser_tabs import PREFERENCES, TONE_HZ, WebPhone
 from coturn_peer import MISSING, PROGRAM, open_coturn
 
-from siperb_core.testing.gateway import head_with, open_gateway
+from siperb_core.testing.gateway import head_with, open_gateway, trunk_to
 from siperb_core.testing.gateway_process import own_address
 from siperb_core.testing.pbx import open_pbx
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason=MISSING)
 LIMIT = 90  # seconds, if the machine is busy
 SECRET = "north-of-the-wall"
-TRUNK = """
-[[connection]]
-name = "office"
-type = "outbound_trunk"
-users = ["alice"]
-allow_from = ["127.0.0.1"]
-[connection.settings]
-server = "127.0.0.1"
-port = {port}
-
+CONSOLE = """
 [plugins.console]
 bind = "127.0.0.1:{console}"
 """
@@ -71,7 +62,7 @@ async def test_a_call_goes_through_coturn_and_is_heard_at_both_ends(tmp_path: Pa
         async with open_pbx() as pbx, open_coturn(tmp_path, there, SECRET) as coturn:
             media = f'[media]\nturn = ["{coturn.uri}"]\nturn_secret = "{SECRET}"'
             head = head_with(None).replace('disable = ["console"]', "").replace("[media]", media)
-            text = TRUNK.format(port=pbx.local[1], console=console)
+            text = trunk_to(pbx.local[1]) + CONSOLE.format(console=console)
             async with open_gateway(tmp_path, text, head=head) as gateway:
                 link = await gateway.operations.call("device.link", {"name": "alice-web"})
                 phone = WebPhone(await trio.to_thread.run_sync(tabs), link["url"])
