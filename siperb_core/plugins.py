@@ -251,7 +251,7 @@ class Plugins:
         return self._pm.has_plugin(plugin)
 
     def blame(self, kind: str, what: str) -> None:
-        """A live connection of this type has done wrong: counted. Its entry is taken down for it, not the whole plugin."""
+        """A live connection of this type has done wrong: counted. Its entry is taken down for it, not the plugin."""
         self.errors[self._giver.get(kind, kind)] += 1
 
     def fault(self, plugin: str, what: str) -> None:

@@ -29,10 +29,11 @@ def import_(
     json: JsonOption = False,
 ) -> int:
     """Read connections out of another program's configuration, and say line by line what was not carried over."""
+    # Before the file is read: it may name codecs that plugins give.
+    types = load_plugins(disabled_by(config), only=("siperb_connection_types", "siperb_codecs")).connection_types
     reading = _read(file)
     if write:
         return _write(reading, file, config)
-    types = load_plugins(disabled_by(config), only=("siperb_connection_types",)).connection_types
     mistakes = {found.name: mistakes_of(found, types) for found in reading.connections}
     if json:
         print_json(

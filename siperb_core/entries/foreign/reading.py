@@ -12,11 +12,14 @@ from siperb_core.entries import fields
 from siperb_core.entries.networks import parse_network
 from siperb_core.entries.structure import printable
 from siperb_core.routing import lost_backslash
+from siperb_core.sdp.codecs import learnt
 from siperb_core.sip import ParseError, Uri, parse_name_addr
 
 MAX_CONNECTIONS = 1000
 MAX_REMARKS = 5000
 _CODECS = {"g722": "G722", "alaw": "PCMA", "pcma": "PCMA", "ulaw": "PCMU", "pcmu": "PCMU", "opus": "opus"}
+_WIDE = {"slin16": "L16"}
+"""Asterisk's names of codecs that only a plugin can give."""
 _DTMF = {"rfc4733": "rfc4733", "rfc2833": "rfc4733", "info": "info", "inband": "inband", "auto": "", "auto_info": ""}
 _TRANSPORTS = ("udp", "tcp", "tls")
 
@@ -148,10 +151,13 @@ class Reader:
     def codecs(self, names: Iterable[str], line: int) -> list[str]:
         """The codecs the gateway offers to PBXs, in this order."""
         kept: list[str] = []
+        known = {**_CODECS, **{name.lower(): name for name in learnt()}}  # beside the core's those of plugins
         for name in names:
-            codec = _CODECS.get(name.strip().lower().partition("@")[0].partition("/")[0])
+            plain = name.strip().lower().partition("@")[0].partition("/")[0]
+            codec = known.get(plain) or known.get(_WIDE.get(plain, "").lower())
             if codec is None:
-                self.remark(line, f"codec {_quoted(name)} is not carried over: the gateway has G722, PCMA, PCMU, opus")
+                has = ", ".join(sorted(set(known.values()), key=str.lower))
+                self.remark(line, f"codec {_quoted(name)} is not carried over: the gateway has {has}")
             elif codec not in kept:
                 kept.append(codec)
         return kept
