@@ -113,7 +113,9 @@ class Upkeep:
         while True:
             now = trio.current_time()
             wanted = entries.names_to_resolve()
-            self._looked_up = {name: when for name, when in self._looked_up.items() if name in wanted}
+            for name in self._looked_up.keys() - wanted:
+                del self._looked_up[name]
+                self._clear_name(name)
             for name in sorted(wanted):
                 if now - self._looked_up.get(name, float("-inf")) >= NAMES_SECONDS:
                     self._looked_up[name] = now
@@ -134,9 +136,13 @@ class Upkeep:
                 mend = "mend the name or the DNS, or write addresses"
                 gateway.entries.issues.raise_issue(connection, issue, text, mend, gateway.now())
             return
-        for connection in users:
-            gateway.entries.issues.clear(connection, issue)
+        self._clear_name(name)
         gateway.entries.resolved(name, _networks({item[0] for item in found}, name))
+
+    def _clear_name(self, name: str) -> None:
+        """It can be looked up again, or stands in no list any more."""
+        for connection in self._gateway.config.connections:
+            self._gateway.entries.issues.clear(connection.name, f"allow_from:{name}")
 
     # ---- stopping
 

@@ -8,7 +8,7 @@ import trio
 from siperb_core.doctor.finding import Notes
 from siperb_core.doctor.our_end import OurEnd
 from siperb_core.doctor.peer import codecs_of
-from siperb_core.doctor.sound import Sound, sound_of
+from siperb_core.doctor.sound import NoCodecError, Sound, sound_of
 from siperb_core.entries.contract import ConnectionNotReady, Credentials, OutboundCall, OutboundLeg
 from siperb_core.entries.model import Entry
 from siperb_core.rtp.rtcp import ReportBlock
@@ -74,6 +74,9 @@ async def check_call(notes: Notes, end: OurEnd, entry: Entry, way: Way, number: 
         return
     try:
         sound = sound_of(entry, flow, end, media)
+    except NoCodecError as error:
+        notes.skipped("call", str(error), _SOFTPHONE)
+        return
     except PortsExhausted:
         notes.wrong("call", "no pair of media ports is free", "set ports in [media] to a range nobody else uses")
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import secrets
 import time
-from collections.abc import AsyncIterator, MutableMapping
+from collections.abc import AsyncIterator, MutableMapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from siperb_core.transport.contract import Listener
 from siperb_core.transport.resolver import Resolver
 
 if TYPE_CHECKING:
+    from siperb_core.media.contract import TranscoderType
     from siperb_core.testing.softphone_media import SoftphoneMedia
     from siperb_core.testing.softphone_peer import AsyncioThread
 
@@ -104,6 +105,11 @@ class OurEnd:
                 await self._listen(Listen("udp", (host, 0)))
             except OSError:  # told as a finding about that port; what can be looked at from elsewhere is
                 await self._listen(Listen("udp", ("::" if ":" in host else "0.0.0.0", 0)))
+
+    @property
+    def transcoders(self) -> Sequence[TranscoderType]:
+        """Those of the plugins."""
+        return self._plugins.transcoders
 
     def softphone_media(self, address: str, codecs: tuple[str, ...]) -> SoftphoneMedia:
         """Media as a softphone has them: ICE, DTLS-SRTP."""

@@ -11,9 +11,10 @@ import trio
 from siperb_core.entries.model import Entry
 from siperb_core.rtp.packet import RtpError
 from siperb_core.rtp.rtcp import Report, ReportBlock, parse_rtcp
+from siperb_core.sdp.codecs import codec_named
 from siperb_core.sip import Flow
 from siperb_core.testing.call_media import CallMedia
-from siperb_core.testing.codecs import PAYLOAD_TYPES
+from siperb_core.testing.codecs import learn, numbers
 from siperb_core.testing.ear import Ear
 from siperb_core.testing.pbx_media import PbxMedia
 from siperb_core.testing.pbx_sdp import PbxNegotiation
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 10.0
 """For ICE and DTLS."""
 _SOFTPHONE_CODECS = ("opus", "G722", "PCMA", "PCMU")
+
+
+class NoCodecError(Exception):
+    """Nothing the connection offers can be spoken by the doctor."""
 
 
 class Sound:
@@ -137,12 +142,16 @@ class _Softphone(Sound):
 def sound_of(entry: Entry, flow: Flow, end: OurEnd, ports: range) -> Sound:
     """What suits this connection's calls over this flow; the call that gets its `media` closes it.
 
-    Raises `siperb_core.testing.pbx_media.PortsExhausted`.
+    Raises `siperb_core.testing.pbx_media.PortsExhausted`, and `NoCodecError` where nothing can be spoken here.
     """
     if passes_through(entry, flow):
         return _Softphone(end.softphone_media(flow.local[0], _SOFTPHONE_CODECS))
     any_address = "::" if ":" in flow.local[0] else "0.0.0.0"
-    codecs = tuple(codec for codec in entry.codecs if codec in PAYLOAD_TYPES)
+    for name in entry.codecs:
+        learn(codec_named(name), end.transcoders)
+    codecs = tuple(codec for codec in entry.codecs if codec in numbers())
+    if not codecs:
+        raise NoCodecError(f"{', '.join(entry.codecs)} cannot be spoken to a PBX by a test call")
     secure = entry.srtp == "sdes"
     negotiation = PbxNegotiation(end.external or flow.local[0], codecs, srtp=secure)
     return _Rtp(PbxMedia(end.agent.nursery, negotiation, any_address, ports), codecs, secure=secure)

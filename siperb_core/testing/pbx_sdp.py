@@ -12,9 +12,8 @@ import attrs
 from siperb_core.sdp.crypto import Crypto, accepted, chosen, new_keys, read_crypto
 from siperb_core.sdp.description import Media, SdpError, SessionDescription, parse_sdp
 from siperb_core.sdp.plan import PeerKeys
-from siperb_core.testing.codecs import PAYLOAD_TYPES, clock_rate
+from siperb_core.testing.codecs import PAYLOAD_TYPES, clock_rate, numbers
 
-_NUMBERS = {**PAYLOAD_TYPES, "L16": 96}
 _STATIC = {str(number): name for name, number in PAYLOAD_TYPES.items()}
 _DIRECTIONS = ("sendrecv", "sendonly", "recvonly", "inactive")
 _MIRRORED = {"sendrecv": "sendrecv", "sendonly": "recvonly", "recvonly": "sendonly", "inactive": "inactive"}
@@ -66,12 +65,13 @@ def _read(description: SessionDescription, secure: bool) -> _Described:
     codecs: dict[str, int] = {}
     names: list[str] = []
     events = None
+    spelled = {name.upper(): name for name in numbers()}
     for payload_type in media.formats:
         if not payload_type.isdigit() or int(payload_type) > 127:
             raise SdpError(f"no payload type: {payload_type}", status=400)
         name, clock = _payload_name(media, payload_type)
-        if name in _NUMBERS and clock == str(clock_rate(name)):
-            codecs.setdefault(name, int(payload_type))
+        if name in spelled and clock == str(clock_rate(spelled[name])):
+            codecs.setdefault(spelled[name], int(payload_type))
         elif name == "TELEPHONE-EVENT" and clock == "8000" and events is None:
             events = int(payload_type)
             continue
@@ -109,7 +109,8 @@ class PbxNegotiation:
 
     def offer(self, port: int) -> bytes:
         """Our offer. In a running call the codec agreed on comes first."""
-        formats = {name: _NUMBERS[name] for name in self._codecs}
+        known = numbers()
+        formats = {name: known[name] for name in self._codecs}
         if self._last is not None:
             formats = {self._last.codec: self._last.payload_type} | formats
         events = OWN_EVENTS if self._last is None else self._last.events

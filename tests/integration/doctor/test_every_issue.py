@@ -18,12 +18,14 @@ from typing import Any
 import pytest
 import trio
 
+from siperb_core import upkeep
 from siperb_core.gateway import Gateway
 from siperb_core.plugins import GROUP
 from siperb_core.testing.gateway import open_gateway, websocket_url
 from siperb_core.testing.pbx import Pbx, PbxSettings, open_pbx
 from siperb_core.testing.session import CallFailed
 from siperb_core.testing.softphone import open_softphone
+from siperb_core.transport.resolver import Destination, ResolveError, Resolver
 
 from .test_doctor import Authority
 from .test_issues_and_diagnostics import HEAD, REGISTRATION, TRUNK, issues
@@ -76,6 +78,26 @@ async def test_issue_allow_from_empty(tmp_path: Path) -> None:
     async with open_gateway(tmp_path, text, head=HEAD) as gateway:
         await until(gateway, ("office", "allow_from_empty"))
         await rewrite(gateway, TRUNK.format(port=5060, codecs='"PCMA"', allowed='"192.0.2.1"'))
+        await until(gateway)
+
+
+async def test_issue_allow_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known: list[str] = []
+
+    async def resolve(self: Resolver, host: str, port: int | None, transport: str) -> list[Destination]:
+        if host.endswith(".example") and host not in known:
+            raise ResolveError(f"there is no {host}")
+        return [("192.0.2.1", 5060, "udp")]
+
+    monkeypatch.setattr(Resolver, "resolve", resolve)
+    monkeypatch.setattr(upkeep, "WATCH_SECONDS", 0.05)
+    monkeypatch.setattr(upkeep, "NAMES_SECONDS", 0.1)
+    text = TRUNK.format(port=5060, codecs='"PCMA"', allowed='"pbx.example", "other.example"')
+    async with open_gateway(tmp_path, text, head=HEAD) as gateway:
+        await until(gateway, ("office", "allow_from:pbx.example"), ("office", "allow_from:other.example"))
+        known.append("pbx.example")
+        await until(gateway, ("office", "allow_from:other.example"))
+        await rewrite(gateway, TRUNK.format(port=5060, codecs='"PCMA"', allowed='"pbx.example"'))
         await until(gateway)
 
 

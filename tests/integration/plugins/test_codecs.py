@@ -13,6 +13,8 @@ import pytest
 import trio
 
 from siperb_core.cli import main
+from siperb_core.cli.setup import load_all
+from siperb_core.doctor import Examination
 from siperb_core.gateway import Gateway
 from siperb_core.plugins import GROUP
 from siperb_core.testing import Pbx, PbxSettings, Softphone, open_gateway, open_pbx, open_softphone, websocket_url
@@ -44,10 +46,17 @@ class Wide:
     def pairs(self): return frozenset({("L16", "PCMA"), ("PCMA", "L16")})
     def create(self, source, target, *, ptime=20): return Coder(source.name)
 
+class Turned:
+    name = "turned"
+    def pairs(self): return frozenset({("x-turned", "PCMA"), ("PCMA", "x-turned")})
+    def create(self, source, target, *, ptime=20): return self
+    def transcode(self, payload): return bytes(255 - octet for octet in payload)
+    def close(self): pass
+
 @hookimpl
-def siperb_codecs(): return [Codec("L16", 16000)]
+def siperb_codecs(): return [Codec("L16", 16000), Codec("x-turned", 8000)]
 @hookimpl
-def siperb_transcoders(): return [Wide()]
+def siperb_transcoders(): return [Wide(), Turned()]
 """
 
 TRUNK = """
@@ -138,3 +147,57 @@ async def test_without_the_plugin_nobody_is_offered_it(tmp_path: Path) -> None:
             await call.answered()
             assert b"L16" not in pbx.calls[0].invite.body
             await call.hangup()
+
+
+@pytest.mark.usefixtures("plugin")
+@pytest.mark.parametrize("codec", ["L16", "x-turned"])
+async def test_the_doctors_test_call_speaks_it(tmp_path: Path, codec: str) -> None:
+    path = tmp_path / "siperb.toml"
+    async with open_pbx(PbxSettings(codecs=(codec,))) as pbx:
+        path.write_text(
+            '[gateway]\ndomain = "gw.example"\n' + TRUNK.format(port=pbx.local[1], codecs=f'["G722", "{codec}"]')
+        )
+        result, plugins = load_all(path)
+        assert result.config is not None
+        with trio.fail_after(60):
+            found = await Examination(result, result.config, path, plugins, None).examine("office", "600")
+    said = {finding.check: (finding.verdict, finding.text) for finding in found if finding.connection == "office"}
+    assert said["call"][0] == "ok", said
+    assert f"with {codec} by RTP" in said["call"][1]
+    assert said["rtp out"] == ("ok", "the tone we sent came back: audio goes both ways")
+
+
+@pytest.mark.usefixtures("plugin")
+def test_commands_that_write_the_file_take_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "siperb.toml"
+    path.write_text('[gateway]\ndomain = "gw.example"\n')
+    config = ["--config", str(path)]
+    add = [
+        "connection",
+        "add",
+        "office",
+        "--type",
+        "outbound_trunk",
+        "--server",
+        "192.0.2.1",
+        "--allow-from",
+        "192.0.2.1",
+    ]
+    assert main([*add, "--codecs", "x-turned,PCMA", *config]) == 0
+    assert main(["connection", "edit", "office", "--codecs", "L16,PCMA", *config]) == 0
+    assert main([*add[:2], "other", *add[3:], "--codecs", "speex", *config]) == 2
+    assert "use G722, PCMA, PCMU, opus, L16, x-turned" in capsys.readouterr().err
+    foreign = tmp_path / "pjsip.conf"
+    foreign.write_text(
+        "[carrier]\ntype=endpoint\naors=carrier\nallow=!all,slin16,X-Turned,alaw,gsm\n\n"
+        "[carrier]\ntype=aor\ncontact=sip:192.0.2.7:5060\n\n[carrier]\ntype=identify\nendpoint=carrier\nmatch=192.0.2.7\n"
+    )
+    assert main(["import", str(foreign), "--write", *config]) == 0
+    assert (
+        'codec "gsm" is not carried over: the gateway has G722, L16, opus, PCMA, PCMU, x-turned'
+        in capsys.readouterr().err
+    )
+    assert main(["check", *config]) == 0
+    text = path.read_text()
+    assert 'codecs = ["L16", "PCMA"]' in text
+    assert 'codecs = ["L16", "x-turned", "PCMA"]' in text
