@@ -125,7 +125,10 @@ class Writer:
         number = offer.codecs[codec]
         formats = {number: _FORMATS.get(codec, (0, "PCMU/8000"))[1]}
         events = {c: offer.events[c] for c in (clock, 8000) if c in offer.events}
-        sections = [[f"m={m.kind} 0 {m.proto} {' '.join(m.formats)}", f"a=mid:{m.mid}"] for m in offer.sections]
+        sections = [
+            [f"m={m.kind} 0 {m.proto} {' '.join(m.formats)}", *([f"a=mid:{m.mid}"] if m.mid else [])]
+            for m in offer.sections
+        ]
         sections[offer.index] = self._audio(formats, events, direction, setup, offer.mid)
         return self._write(sections, offer.mid)
 
@@ -144,7 +147,7 @@ class Writer:
             f"a=ice-pwd:{peer.password}",
             *(f"a=fingerprint:{name} {value}" for name, value in peer.fingerprints if name == "sha-256"),
             f"a=setup:{setup}",
-            f"a=mid:{mid}",
+            *([f"a=mid:{mid}"] if mid else []),
             f"a={direction}",
             f"a=msid:- {self._track}",
             "a=rtcp-mux",
@@ -158,6 +161,7 @@ class Writer:
 
     def _write(self, sections: Sequence[Sequence[str]], mid: str) -> bytes:
         self._version += 1
-        lines = ["v=0", f"o=- {self._id} {self._version} IN IP4 127.0.0.1", "s=-", "t=0 0", f"a=group:BUNDLE {mid}"]
+        lines = ["v=0", f"o=- {self._id} {self._version} IN IP4 127.0.0.1", "s=-", "t=0 0"]
+        lines += [f"a=group:BUNDLE {mid}"] if mid else []  # an offer without one is answered without one
         lines += ["a=msid-semantic: WMS *", *(line for section in sections for line in section)]
         return ("\r\n".join(lines) + "\r\n").encode()

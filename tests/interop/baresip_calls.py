@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import trio
 from baresip_namespace import ADDRESS, SECOND_ADDRESS
@@ -76,11 +78,17 @@ async def call_out(phone: Softphone, number: str, baresip: Baresip, nth: int) ->
     assert close_to(heard, PHONE_HZ), heard
 
 
-async def call_in(phone: Softphone, target: str, baresip: Baresip, nth: int) -> None:
+async def call_in(
+    phone: Softphone,
+    target: str,
+    baresip: Baresip,
+    nth: int,
+    answer: Callable[[PhoneCall], Awaitable[None]] = PhoneCall.answered,
+) -> None:
     """baresip to softphone; baresip hangs up."""
     await baresip.tell("dial", target)
     call = await nth_call(phone, nth)
-    await call.answered()
+    await answer(call)
     await baresip.event("CALL_ESTABLISHED", count=nth)
     await talk(call)
     await baresip.tell("hangup")
@@ -160,6 +168,56 @@ key = "{key}"
         await baresip.quit()
 
 
+async def as_dtls_server(call: PhoneCall) -> None:
+    """baresip's certificate is RSA: aiortc knows ciphers with ECDSA only, so baresip has to be the client."""
+    media: Any = call.media
+    media._we_are = "server"
+    await call.accept()
+
+
+async def dtls_trunk(folder: Path) -> None:
+    """baresip does ICE, DTLS-SRTP and Opus itself: the SDP goes through, and media from one end to the other."""
+    certificate, key = folder / "cert.pem", folder / "cert.key"
+    connections = f"""
+[[connection]]
+name = "office"
+type = "outbound_trunk"
+allow_from = ["{ADDRESS}/32"]
+media = "passthrough"
+[connection.settings]
+server = "{ADDRESS}"
+port = {BARESIP_PORT + 1}
+transport = "tls"
+ca = "{certificate}"
+"""
+    listen = f"""
+[[listen]]
+transport = "tls"
+bind = "{ADDRESS}:5061"
+certificate = "{certificate}"
+key = "{key}"
+"""
+    async with (
+        open_gateway(folder, connections, head=HEAD + listen) as gateway,
+        phone_at(gateway, tone_hz=PHONE_HZ, addresses=(ADDRESS,)) as phone,
+        open_baresip(
+            folder / "baresip",
+            f"<sip:200@{ADDRESS};transport=tls>;regint=0",
+            address=ADDRESS,
+            port=BARESIP_PORT,
+            hz=BARESIP_HZ,
+            tls=(certificate, key),
+            webrtc=True,
+        ) as baresip,
+    ):
+        await call_out(phone, "200", baresip, 1)
+        await call_in(phone, f"sip:100@{ADDRESS}:5061;transport=tls", baresip, 2, answer=as_dtls_server)
+        rows = await all_ended(gateway, "office", 2)
+        assert [row["direction"] for row in rows] == ["outbound", "inbound"], rows
+        assert [(row["diagnosis"], row["media"]["mode"]) for row in rows] == [("", "passthrough")] * 2, rows
+        await baresip.quit()
+
+
 async def inbound_registration(folder: Path) -> None:
     """baresip registers with what `siperb connection add` printed, and un-registers at its end."""
     async with (
@@ -221,7 +279,9 @@ password = "pbx-secret"
         await registrar.succeeds()
 
 
-SCENARIOS = {work.__name__: work for work in (trunk, sdes_trunk, inbound_registration, outbound_registration)}
+SCENARIOS = {
+    work.__name__: work for work in (trunk, sdes_trunk, dtls_trunk, inbound_registration, outbound_registration)
+}
 
 
 async def main(name: str, folder: Path) -> None:

@@ -21,6 +21,7 @@ from watching import until
 from siperb_core.testing import tones
 
 G722 = "G722/16000/1"
+OPUS = "opus/48000/2"
 _MODULES = ("/usr/lib/baresip/modules", "/usr/lib64/baresip/modules", "/usr/local/lib/baresip/modules")
 _CONTROL_PORT = 4444
 _MOST_OCTETS = 65536  # of a control message
@@ -59,6 +60,12 @@ module_app menu.so
 module_app ctrl_tcp.so
 ctrl_tcp_listen 127.0.0.1:{control}
 snd_path {folder}
+"""
+_WEBRTC = """\
+rtcp_mux yes
+module opus.so
+module dtls_srtp.so
+module ice.so
 """
 _TLS = """\
 sip_certificate {folder}/own.pem
@@ -136,9 +143,11 @@ def listen(recording: Path) -> tones.Heard | None:
     )
 
 
-def configure(folder: Path, account: str, address: str, port: int, hz: int, tls: tuple[Path, Path] | None) -> None:
+def configure(
+    folder: Path, account: str, address: str, port: int, hz: int, tls: tuple[Path, Path] | None, *, webrtc: bool
+) -> None:
     """Write baresip's configuration, into a folder that is made. `tls` is certificate and key; it listens at the port
-    above `port` with them, and trusts the certificate.
+    above `port` with them, and trusts the certificate. With `webrtc` its media is that of a browser.
     """
     folder.mkdir()
     config = _CONFIG.format(
@@ -153,17 +162,28 @@ def configure(folder: Path, account: str, address: str, port: int, hz: int, tls:
     if tls is not None:
         config += _TLS.format(folder=folder, ca=tls[0])
         (folder / "own.pem").write_text(tls[0].read_text() + tls[1].read_text())
+    if webrtc:
+        config = config.replace("rtcp_mux no\n", _WEBRTC)
+        account += ";mediaenc=dtls_srtp;medianat=ice"
     (folder / "config").write_text(config)
-    (folder / "accounts").write_text(f"{account};answermode=auto;audio_codecs={G722}\n")
+    codec = OPUS if webrtc else G722
+    (folder / "accounts").write_text(f"{account};answermode=auto;audio_codecs={codec}\n")
     (folder / "contacts").write_text("")
 
 
 @asynccontextmanager
 async def open_baresip(
-    folder: Path, account: str, *, address: str, port: int, hz: int = 1000, tls: tuple[Path, Path] | None = None
+    folder: Path,
+    account: str,
+    *,
+    address: str,
+    port: int,
+    hz: int = 1000,
+    tls: tuple[Path, Path] | None = None,
+    webrtc: bool = False,
 ) -> AsyncIterator[Baresip]:
     """Run baresip with this line as its account. Ended by force with the block, unless it has quit."""
-    configure(folder, account, address, port, hz, tls)
+    configure(folder, account, address, port, hz, tls, webrtc=webrtc)
     with (folder / "screen").open("wb") as screen:
         process = await trio.lowlevel.open_process(
             ["baresip", "-f", str(folder), "-s"], stdin=subprocess.DEVNULL, stdout=screen, stderr=subprocess.STDOUT

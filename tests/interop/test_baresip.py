@@ -26,7 +26,9 @@ def namespace() -> Iterator[str]:
         pytest.skip(f"baresip needs a network namespace: {reason}")
 
 
-@pytest.mark.parametrize("scenario", ["trunk", "sdes_trunk", "inbound_registration", "outbound_registration"])
+@pytest.mark.parametrize(
+    "scenario", ["trunk", "sdes_trunk", "dtls_trunk", "inbound_registration", "outbound_registration"]
+)
 def test_calls_both_ways(scenario: str, namespace: str, tmp_path: Path) -> None:
     write_certificate(tmp_path, ADDRESS)
     command = ["ip", "netns", "exec", namespace, sys.executable, "-W", "error", str(BODY), scenario, str(tmp_path)]
