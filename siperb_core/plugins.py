@@ -1,32 +1,26 @@
 """Plugins: found by entry point, loaded one at a time, the broken ones set aside with the reason.
 
-`Plugins` is the typed facade in front of pluggy and the only user of its hooks. Implementations are called one by
-one, so that one which raises costs its own answer and nothing else; it is logged and counted.
+`Plugins` is the typed facade in front of the hooks: what comes back is what the contract says, or is passed over.
 """
 
 from __future__ import annotations
 
-import inspect
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
-import pluggy
 
-from siperb_core import hookspecs
 from siperb_core.additions import Command, HttpRoute
 from siperb_core.entries.contract import Refusal
 from siperb_core.entries.model import Device
-from siperb_core.hook_trace import SECRET, is_traced, print_call
 from siperb_core.plugin_answers import ShownMetrics, are_routes, can_be_followed, check_pairs, no_clash
-from siperb_core.plugin_finding import Unusable, check_core, distribution_of, import_plugin, mentions, sentence
+from siperb_core.plugin_calls import HookCalls, log
+from siperb_core.plugin_finding import Unusable, check_core, distribution_of, import_plugin, mentions
 from siperb_core.routing import Explanation, Route, explain_emergency
 from siperb_core.routing import explain as explain_by_weight
-from siperb_core.sdp import SdpError
 from siperb_core.sdp.codecs import CODECS, learn_codecs
 
 if TYPE_CHECKING:
@@ -45,12 +39,6 @@ if TYPE_CHECKING:
 GROUP = "siperb.plugins"
 CORE = "defaults"
 """The entry point of the core's own behaviour; it cannot be disabled."""
-
-MOST_FAULTS = 10
-"""So many faults of one plugin within `FAULT_SECONDS` switch it off until the gateway is started again."""
-FAULT_SECONDS = 300.0
-_Call = tuple[str, Callable[..., Any], tuple[str, ...]]
-"""Plugin, function, names of the arguments it takes."""
 
 GATHERED = ("siperb_connection_types", "siperb_transports", "siperb_codecs", "siperb_transcoders", "siperb_settings")
 """Hooks that are called once, when a plugin is loaded."""
@@ -73,27 +61,18 @@ class PluginInfo:
         return any(what.startswith("transcoder ") for what in self.provides)
 
 
-class Plugins:
+class Plugins(HookCalls):
     """The loaded plugins, as the core sees them."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._calls: dict[str, tuple[_Call, ...]] = {}  # of each hook, in order; filled when it is first called
-        self._faults: dict[str, deque[float]] = {}
+        super().__init__(clock)
+        self._own.add(CORE)
         self._giver: dict[str, str] = {}  # of each connection type: its plugin
-        self._own = {CORE}
-        self._trace = is_traced()
         self.packages: dict[str, str] = {}
         """Which plugin a top-level package belongs to."""
         self.changed: Callable[[], None] = lambda: None
         """Called when a plugin has been switched off."""
-        self._pm = pluggy.PluginManager("siperb")
-        self._pm.add_hookspecs(hookspecs)
-        self._order: dict[str, int] = {}  # by when it was loaded
-        self._sorted: dict[str, Sequence[Any]] = {}  # by hook, until a plugin comes or goes
         self.infos: list[PluginInfo] = []
-        self.errors: Counter[str] = Counter()
-        """Exceptions raised in hooks, by plugin."""
         self.connection_types: dict[str, ConnectionType] = {}
         self.transports: dict[str, TransportType] = {}
         self.transcoders: list[TranscoderType] = []
@@ -119,17 +98,8 @@ class Plugins:
 
     def _add(self, name: str, plugin: object) -> tuple[str, ...]:
         """Register, and take over what the plugin gives once; raises Unusable after taking everything back."""
-        self._calls.clear()
+        self._enlist(name, plugin)
         try:
-            self._pm.register(plugin, name)
-        except (pluggy.PluginValidationError, ValueError) as error:
-            if self._pm.get_plugin(name) is plugin:  # pluggy leaves it half registered
-                self._unregister(plugin)
-            raise Unusable(sentence(error)) from error
-        try:
-            self._check_hooks(name, plugin)
-            self._order[name] = len(self._order)
-            self._sorted.clear()
             kinds = self._gather(name, "siperb_connection_types")
             transports = self._gather(name, "siperb_transports")
             transcoders = self._gather(name, "siperb_transcoders")
@@ -146,15 +116,15 @@ class Plugins:
             if not all(isinstance(found, type) and attrs.has(found) for found in settings):
                 raise Unusable("siperb_settings gives no attrs class")
         except Unusable:
-            self._unregister(plugin)
+            self._strike_off(plugin)
             raise
         except AttributeError as error:
-            self._unregister(plugin)
+            self._strike_off(plugin)
             raise Unusable(f"gives an object that lacks what the contract asks for: {error}") from error
         try:
             learn_codecs(codecs)
         except (TypeError, ValueError) as error:
-            self._unregister(plugin)
+            self._strike_off(plugin)
             raise Unusable(str(error)) from error
         self.connection_types.update((kind.kind, kind) for kind in kinds)
         self._giver.update((kind.kind, name) for kind in kinds)
@@ -166,112 +136,14 @@ class Plugins:
         provides += [f"transport {transport.name}" for transport in transports]
         provides += [f"transcoder {item.name}" for item in transcoders]
         provides += [f"codec {codec.name}" for codec in codecs]
-        provides += sorted(
-            f"hook {caller.name}" for caller in self._pm.get_hookcallers(plugin) or () if caller.name not in GATHERED
-        )
+        provides += sorted(f"hook {hook}" for hook in self._hooks_of(plugin) if hook not in GATHERED)
         return tuple(provides)
-
-    def _unregister(self, plugin: object) -> None:
-        self._pm.unregister(plugin)
-        self._sorted.clear()
-
-    def _check_hooks(self, name: str, plugin: object) -> None:
-        for caller in self._pm.get_hookcallers(plugin) or ():
-            for impl in caller.get_hookimpls():
-                if impl.plugin_name != name:
-                    continue
-                if not caller.has_spec():
-                    raise Unusable(f"there is no hook {caller.name}")
-                if impl.hookwrapper or impl.wrapper:
-                    raise Unusable(f"{caller.name} is a wrapper, which this gateway does not call")
-                if inspect.iscoroutinefunction(impl.function):
-                    raise Unusable(f"{caller.name} is async; hooks are synchronous and return things that are async")
-
-    def _gather(self, name: str, hook: str) -> list[Any]:
-        """What one plugin returns from a hook that is called once: a list, of its one answer where it is no list."""
-        for impl in self._implementations(hook):
-            if impl.plugin_name == name:
-                try:
-                    return [impl.function()] if hook == "siperb_settings" else list(impl.function())
-                except Exception as error:
-                    raise Unusable(f"{hook} raised {sentence(error)}") from error
-        return []
-
-    def _implementations(self, hook: str) -> Iterator[Any]:
-        """In the order they are asked: those that want to be first, then as loaded, then those that want to be last."""
-        impls: list[Any] = getattr(self._pm.hook, hook).get_hookimpls()
-        return iter(
-            sorted(impls, key=lambda impl: (impl.trylast - impl.tryfirst, self._order.get(impl.plugin_name, 0)))
-        )
-
-    def _calls_of(self, hook: str) -> tuple[_Call, ...]:
-        calls = self._calls.get(hook)
-        if calls is None:
-            calls = tuple((impl.plugin_name, impl.function, impl.argnames) for impl in self._implementations(hook))
-            self._calls[hook] = calls
-        return calls
-
-    def _each(self, hook: str, **arguments: object) -> Iterator[tuple[str, Any]]:
-        """Call every implementation, one by one; one that raises is logged, counted and passed over."""
-        for plugin, function, names in self._calls_of(hook):
-            yield from self._asked(hook, plugin, function, names, arguments)
-
-    def _asked(
-        self, hook: str, plugin: str, function: Callable[..., Any], names: tuple[str, ...], arguments: dict[str, Any]
-    ) -> Iterator[tuple[str, Any]]:
-        """One implementation's answer; nothing where it raised."""
-        if "gateway" in arguments:  # each plugin sees its own table
-            arguments = {**arguments, "gateway": arguments["gateway"](plugin)}
-        try:
-            result = function(*[arguments[name] for name in names])
-        except SdpError:
-            raise  # a verdict on the other side's SDP, which a call is answered with
-        except Exception as error:
-            _log().exception("plugin.failed", plugin=plugin, hook=hook)
-            self.fault(plugin, f"{sentence(error)} in {hook}")
-            if self._trace:
-                print_call(hook, names, arguments, plugin, f"raised {sentence(error)}")
-            return
-        if self._trace:
-            print_call(hook, names, arguments, plugin, "(a secret)" if hook in SECRET and result else repr(result))
-        yield plugin, result
-
-    def _given(self, hook: str, **arguments: object) -> list[tuple[str, Any]]:
-        """The things all implementations of a hook return in lists, each with its plugin's name."""
-        found: list[tuple[str, Any]] = []
-        for plugin, result in self._each(hook, **arguments):
-            if isinstance(result, list | tuple):
-                found += [(plugin, thing) for thing in result]
-            elif result is not None:
-                self._misfit(plugin, hook, result)
-        return found
-
-    def is_on(self, plugin: str) -> bool:
-        """Whether it is asked: it is loaded, and was not switched off."""
-        return self._pm.has_plugin(plugin)
 
     def blame(self, kind: str, what: str) -> None:
         """A live connection of this type has done wrong: counted. Its entry is taken down for it, not the plugin."""
         self.errors[self._giver.get(kind, kind)] += 1
 
-    def fault(self, plugin: str, what: str) -> None:
-        """A plugin has done wrong: counted, and after `MOST_FAULTS` in a short time its hooks are not called any more.
-
-        Its connection types and transports stay: what depends on them fails, and is tried again, by itself.
-        """
-        self.errors[plugin] += 1
-        times = self._faults.setdefault(plugin, deque(maxlen=MOST_FAULTS))
-        now = self._clock()
-        times.append(now)
-        if len(times) < MOST_FAULTS or now - times[0] > FAULT_SECONDS or plugin in self._own:
-            return
-        loaded = self._pm.get_plugin(plugin)
-        if loaded is None:
-            return  # it is off already
-        self._pm.unregister(loaded)
-        self._calls.clear()
-        reason = f"switched off after {MOST_FAULTS} faults in {now - times[0]:.0f} s, the last: {what}"
-        _log().error("plugin.switched_off", plugin=plugin, reason=reason)
+    def _switched_off(self, plugin: str, reason: str) -> None:
         self.infos = [
             attrs.evolve(info, state="set_aside", reason=reason) if info.name == plugin else info for info in self.infos
         ]
@@ -446,10 +318,6 @@ class Plugins:
         for _ in self._each("siperb_connection_event", event=event):
             pass
 
-    def _misfit(self, plugin: str, hook: str, result: object, reason: str = "") -> None:
-        _log().error("plugin.misfit", plugin=plugin, hook=hook, returned=type(result).__name__, reason=reason or None)
-        self.fault(plugin, f"{hook} returned {type(result).__name__}" + (reason and f": {reason}"))
-
 
 def load_plugins(
     disable: Iterable[str] = (),
@@ -483,7 +351,7 @@ def load_plugins(
             provides = plugins._add(point.name, import_plugin(point))
         except Unusable as error:
             if only is None:
-                _log().warning("plugin.set_aside", plugin=point.name, reason=str(error))
+                log().warning("plugin.set_aside", plugin=point.name, reason=str(error))
             plugins.infos.append(PluginInfo(point.name, distribution, version, "set_aside", str(error)))
             continue
         seen.add(point.name)
@@ -491,10 +359,3 @@ def load_plugins(
             plugins.packages.setdefault(point.module.partition(".")[0], point.name)
         plugins.infos.append(PluginInfo(point.name, distribution, version, "loaded", provides=provides))
     return plugins
-
-
-def _log() -> Any:
-    """The log, imported when there is something to say: a fifth of the start of a quick command otherwise."""
-    import structlog
-
-    return structlog.get_logger("siperb.plugins")

@@ -14,7 +14,8 @@ from siperb_core.gates import Gates
 from siperb_core.media.engine import MediaSettings
 from siperb_core.media.pool import MediaUnavailableError
 from siperb_core.media.ports import PortsExhaustedError
-from siperb_core.plugins import MOST_FAULTS, Plugins
+from siperb_core.plugin_calls import MOST_FAULTS
+from siperb_core.plugins import Plugins
 from siperb_core.sip import Message
 
 CALL = CallAttempt("id", "inbound", "INVITE", "600", "sip:bob@pbx", Message.request("INVITE", "sip:600@gw.example", []))

@@ -13,7 +13,8 @@ import trio
 
 from siperb_core import hookimpl
 from siperb_core.events import CallEvent
-from siperb_core.plugins import FAULT_SECONDS, GROUP, MOST_FAULTS, PluginInfo, Plugins, load_plugins
+from siperb_core.plugin_calls import FAULT_SECONDS, MOST_FAULTS
+from siperb_core.plugins import GROUP, PluginInfo, Plugins, load_plugins
 from siperb_core.watchdog import Watchdog
 
 CALL = CallEvent("started", 0.0, "id", "outbound", "office", "alice", "laptop", "a", "b")
