@@ -33,8 +33,9 @@ phone: $(STAMP)
 test: $(STAMP) phone peers
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
-peers:
+peers: $(STAMP)
 	@tests/interop/install-peers || true
+	@tests/interop/install-pesq $(BIN)/python || true
 
 check: lint types contracts docs
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import trio
-from media_bridges import Bridge, floor, rtpengine, rtpengine_version, worker
+from media_bridges import Bridge, Worker, floor, rtpengine, rtpengine_version, worker
 
 TICKS = os.sysconf("SC_CLK_TCK")
 Figures = dict[str, Any]
@@ -75,10 +75,11 @@ async def measure(bridge: Bridge, count: int, seconds: int, codec: str) -> Figur
         await hear()
         used, passed = cpu(bridge.pid) - before, time.monotonic() - start
         result = await hear()
+        effort = bridge.effort if isinstance(bridge, Worker) else ""
         grown = memory(bridge.pid) - memory_before
         tell()
         await bridge.release()
-        return result | {"ms": used / passed / count * 1000, "setup": setup, "memory": grown / count}
+        return result | {"ms": used / passed / count * 1000, "setup": setup, "memory": grown / count, "effort": effort}
     finally:
         stdin.close()
         stdout.close()
@@ -101,6 +102,7 @@ def report(
         else:
             line["reason"] = reasons[peer]
         line["rounds"] = [round(number, 3) for number in values]
+        line["effort"] = rounds["ours"][-1]["effort"]
         line["arrived"] = min(min(figures["arrived"]) for figures in rounds["ours"])
         print(json.dumps(line | more), flush=True)
 

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from media_load import CODECS, HOST
 
+from siperb_core.media.encoding import EffortSetting
 from siperb_core.media.pool import MediaPool, MediaSession
 from siperb_core.sdp.plan import ClientLeg, PeerLeg, SessionPlan, Stream
 
@@ -48,6 +49,11 @@ class Worker:
         [self.pid] = pool.worker_pids
         self._sessions: list[MediaSession] = []
 
+    @property
+    def effort(self) -> str:
+        """How well Opus is encoded now."""
+        return self._sessions[0].stats.get("effort", "")
+
     def connect(self, codec: str, load: dict[str, Any]) -> list[dict[str, Any]]:
         """A media session each."""
         made, payload_type, _ = CODECS[codec]
@@ -78,9 +84,9 @@ class Worker:
 
 
 @asynccontextmanager
-async def worker() -> AsyncIterator[Worker]:
+async def worker(effort: EffortSetting = "auto", ports: str = "40000-40999") -> AsyncIterator[Worker]:
     """Ours."""
-    async with MediaPool(ports="40000-40999", workers=1, bind_address=HOST) as pool:
+    async with MediaPool(ports=ports, workers=1, bind_address=HOST, effort=effort) as pool:
         await pool.wait_ready()
         yield Worker(pool)
 

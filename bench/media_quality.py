@@ -3,7 +3,8 @@
 python bench/media_quality.py [--rounds N]. A real call, ICE and DTLS-SRTP, in real time: speech as Opus from the
 softphone and as G.722 from the PBX at once, through rtpengine and through our worker one after another. Both ends are
 the same for both: our codecs make what is sent and samples of what is heard. `kbit_s` is what each spent on Opus.
-Needs espeak-ng, and pesq (`.venv/bin/pip install pesq`: built from source, not among the project's dependencies).
+`low_effort_` is our worker as it is with many calls.
+Needs espeak-ng and pesq: `make peers` installs both.
 """
 
 from __future__ import annotations
@@ -166,6 +167,7 @@ async def main(rounds: int) -> None:
             if version is not None:
                 bridges["rtpengine"] = stack.enter_context(rtpengine(work))
             bridges["ours"] = await stack.enter_async_context(worker())
+            bridges["cheap"] = await stack.enter_async_context(worker("low", "41000-41099"))
             pcm = speech(work)
             for _ in range(rounds):
                 for name, bridge in bridges.items():
@@ -175,7 +177,7 @@ async def main(rounds: int) -> None:
         line |= {"peer": "rtpengine", "peer_value": None, "ratio": None, "peer_version": version}
         if reason or version is None:
             line["reason"] = reason or "not installed"
-        for name, prefix in (("ours", ""), ("rtpengine", "peer_")):
+        for name, prefix in (("ours", ""), ("rtpengine", "peer_"), ("cheap", "low_effort_")):
             of = [result[bench] for result in taken.get(name, [])]
             if of:
                 line[f"{prefix}value"] = round(statistics.median(one["mos"] for one in of), 3)

@@ -1,6 +1,6 @@
 """How speech sounds after us, by PESQ (ITU-T P.862.2, wideband): beside the same codecs in FFmpeg, run by PyAV.
 
-Skipped by name where there is nothing to measure with (`pip install pesq` builds it, with a C compiler) or nothing to
+Skipped by name where there is nothing to measure with (`make test` builds pesq, with a C compiler) or nothing to
 measure (espeak-ng speaks: PESQ is made for speech, and tells nothing of tones).
 """
 
@@ -64,7 +64,7 @@ def spoken(voice: bytes, place: str) -> bytes:
 
 def score(original: bytes, heard: bytes) -> float:
     """MOS-LQO of what was heard, 1.0 to 4.64, whatever the codecs' delay: where it is most like the original."""
-    pesq = pytest.importorskip("pesq", reason="pesq is not installed: pip install pesq")
+    pesq = pytest.importorskip("pesq", reason="pesq is not installed: make peers")
     numpy = pytest.importorskip("numpy")
     asked, got = (numpy.frombuffer(pcm, "<i2") for pcm in (original, heard))
     size = 1 << (len(asked) + len(got)).bit_length()
