@@ -133,6 +133,10 @@ class Browser:
         """Send no audio any more; RTCP goes on."""
         await self._tone.park()
 
+    def send_raw(self, data: bytes, to: tuple[str, int]) -> None:
+        """Send a datagram from the very address that media goes out from, as who forges it would."""
+        self.connection.getSenders()[0].transport.transport._connection._protocols[0].transport.sendto(data, to)
+
     def stop_reporting(self) -> None:
         """Send no RTCP either."""
 

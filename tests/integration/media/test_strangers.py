@@ -11,8 +11,13 @@ from typing import Any
 import attrs
 import pytest
 import trio
+from media_browser import tone_of
+from pylibsrtp import Policy
 
+from siperb_core.media.peer_leg import srtp_session
 from siperb_core.rtp.packet import RtpPacket, build_rtp
+from siperb_core.sdp.crypto import new_keys
+from siperb_core.sdp.plan import PeerKeys
 
 
 def record(kind: bytes, body: bytes) -> bytes:
@@ -75,6 +80,69 @@ async def test_spoofed_rtp_is_not_heard(call: Any, stranger: socket.socket) -> N
         await trio.sleep(0.05)
     assert call.session.stats["peer"]["packets_in"] == 0
     assert call.session.stats["client"]["packets_out"] == 0
+
+
+FORGED = {
+    **{name: DATAGRAMS[name] for name in ("hello without ciphers", "good hello", "fatal alert", "garbage", "RTP")},
+    "bad SRTP": build_rtp(RtpPacket(96, 1, 1, 1, os.urandom(80))),
+    "bad SRTCP": b"\x81\xc9\x00\x07" + os.urandom(60),
+    "close notify": record(b"\x15", b"\x01\x00"),
+}
+
+
+@pytest.mark.parametrize("kind", FORGED)
+async def test_what_is_forged_in_the_softphones_own_name_does_no_harm(call: Any, kind: str) -> None:
+    """From its very address, which ICE has checked: DTLS and SRTP know by their keys that it is not the softphone's."""
+    await call.connect()
+    call.nursery.start_soon(call.phone.talk, ("127.0.0.1", call.session.peer_port), 700.0)
+    await call.phone.heard(10)
+    for _ in range(50):
+        for _ in range(20):
+            call.browser.send_raw(FORGED[kind], ("127.0.0.1", call.port))
+        await call.phone.heard(1)
+    await call.phone.heard(50)
+    hertz, _, purity = tone_of(call.phone.decode(), call.phone.rate)
+    assert (hertz, purity > 25) == (pytest.approx(1000, abs=0.2), True)
+    hertz, _, _ = tone_of(await call.browser.hear(1), 48000)
+    assert hertz == pytest.approx(700, abs=0.2)
+    assert [event.kind for event in call.events] == ["connected"]
+    if "SRT" in kind or kind == "RTP":
+        while call.session.stats["client"]["srtp_errors"] < 900:  # noqa: ASYNC110
+            await trio.sleep(0.05)
+
+
+@pytest.mark.parametrize("from_stranger", [True, False])
+async def test_a_flood_at_the_pbxs_leg_of_sdes_is_not_heard(
+    call: Any, stranger: socket.socket, from_stranger: bool
+) -> None:
+    ours, theirs = new_keys(os.urandom)[0].key, new_keys(os.urandom)[0].key
+    suite = "AES_CM_128_HMAC_SHA1_80"
+    call.phone.protect = srtp_session((suite, theirs), Policy.SSRC_ANY_OUTBOUND).protect
+    call.phone.unprotect = srtp_session((suite, ours), Policy.SSRC_ANY_INBOUND).unprotect
+    plain = call.plan
+
+    def secured(leg: Any, **more: Any) -> Any:
+        plan = plain(leg, **more)
+        return attrs.evolve(plan, peer=attrs.evolve(plan.peer, srtp=PeerKeys(suite, ours, theirs)))
+
+    call.plan = secured
+    await call.connect()
+    to = ("127.0.0.1", call.session.peer_port)
+    call.nursery.start_soon(call.phone.talk, to, 700.0)
+    await call.browser.hear(0.5)
+    bad = build_rtp(RtpPacket(9, 1, 1, 1, os.urandom(170)))
+    for _ in range(50):
+        for _ in range(20):
+            if from_stranger:
+                stranger.sendto(bad, to)
+            else:
+                await call.phone.socket.sendto(bad, to)
+        await call.phone.heard(1)
+    hertz, _, _ = tone_of(await call.browser.hear(1), 48000)
+    assert hertz == pytest.approx(700, abs=0.2)
+    counter = "filtered" if from_stranger else "srtp_errors"
+    while call.session.stats["peer"][counter] < 900:  # noqa: ASYNC110
+        await trio.sleep(0.05)
 
 
 async def test_a_branch_that_is_not_active_is_not_heard(call: Any) -> None:
