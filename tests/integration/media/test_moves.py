@@ -47,6 +47,29 @@ async def test_a_softphone_on_another_address_of_the_machine_is_heard_every_time
             assert [row["diagnosis"] for row in rows] == [""] * 6
 
 
+async def test_a_softphone_with_several_addresses_is_heard_while_its_pairs_change(tmp_path: Path) -> None:
+    """It nominates each pair that works, so the address DTLS goes to changes while it runs."""
+    several = ("127.0.0.1", "127.0.0.2", "127.9.0.3")
+    async with trunk(tmp_path) as (gateway, pbx):
+        url = websocket_url(gateway)
+        async with open_softphone(url, "alice-web", gateway.domain, "alice-secret", addresses=several) as phone:
+            for _ in range(3):
+                incoming = await pbx.call("sip:4711@{}:{}".format(*address(gateway, "udp")))
+                called = await phone.next_call()
+                await called.accept()
+                await called.hears(1000)
+                await incoming.hears(440)
+                await incoming.hangup()
+                await called.ended.wait()
+                call = await phone.call("601")
+                await call.answered()
+                await call.hears(1000)
+                await pbx.calls[-1].hears(440)
+                await call.hangup()
+            rows = await gateway.operations.call("show.calls")
+            assert [row["diagnosis"] for row in rows] == [""] * 6
+
+
 def machines_address() -> str:
     """That of the interface that leads out; "" where there is none. Nothing is sent."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:

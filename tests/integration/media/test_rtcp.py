@@ -82,3 +82,23 @@ async def test_a_browser_that_sends_only_rtcp_is_not_gone_until_that_ends_too(ca
     assert [event.kind for event in call.events] == ["connected"]
     call.browser.stop_reporting()
     assert (await call.event("rtp_timeout")).leg == "client"
+
+
+async def test_a_call_on_hold_goes_on_though_nobody_sends_and_resumed_the_time_begins_anew(call: Any) -> None:
+    with trio.socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as rtcp:
+        await rtcp.bind(("127.0.0.1", 0))
+        plain = call.plan
+
+        def reported(leg: Any, **more: Any) -> Any:
+            plan = plain(leg, **more)
+            return attrs.evolve(plan, peer=attrs.evolve(plan.peer, remote_rtcp=rtcp.getsockname()))
+
+        call.plan = reported
+        await call.connect()
+        call.session.apply(call.plan(call.leg, direction="inactive"))
+        with trio.fail_after(40):
+            for _ in range(3):  # reports of ours are two and a half seconds apart at least, and `rtp_timeout` is 2
+                await rtcp.recvfrom(2048)
+        assert [event.kind for event in call.events] == ["connected"]
+        call.session.apply(call.plan(call.leg))
+        assert (await call.event("rtp_timeout")).leg == "peer"
