@@ -61,7 +61,7 @@ if TYPE_CHECKING:
         Transcoder,
         TranscoderType,
     )
-    from siperb_core.media.engine import EngineSession, MediaEngine, MediaSettings
+    from siperb_core.media.engine import EngineSession, MediaElsewhere, MediaEngine, MediaSettings
     from siperb_core.metrics import Histogram, Metric
     from siperb_core.routing import Explanation, Route
     from siperb_core.rtp import g711
@@ -98,7 +98,7 @@ _HOMES = {
         "Transcoder",
         "TranscoderType",
     ),
-    "siperb_core.media.engine": ("EngineSession", "MediaEngine", "MediaSettings"),
+    "siperb_core.media.engine": ("EngineSession", "MediaElsewhere", "MediaEngine", "MediaSettings"),
     "siperb_core.metrics": ("Histogram", "Metric"),
     "siperb_core.routing": ("Explanation", "Route"),
     "siperb_core.rtp.events": ("Digit",),
@@ -179,6 +179,7 @@ __all__ = [
     "Listener",
     "LocationStore",
     "MakesNoise",
+    "MediaElsewhere",
     "MediaEndpoint",
     "MediaEngine",
     "MediaPolicy",

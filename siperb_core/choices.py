@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from siperb_core.answering import Answering
-from siperb_core.calls.policy import MediaPolicy, media_policy
+from siperb_core.calls.policy import MediaDecision, media_policy
 from siperb_core.entries.contract import Refusal
 from siperb_core.entries.decisions import CallAttempt, MediaEndpoint
 from siperb_core.entries.live import LoadedConnection
@@ -69,8 +69,7 @@ class Choices:
         """The flow to a peer in this process that answers with this endpoint; None where there are too many."""
         return self._answering.flow(connection, endpoint, fault)
 
-    def media_policy(self, entry: Entry, transport: str, peer_offer: bytes) -> MediaPolicy:
+    def media_policy(self, entry: Entry, transport: str, peer_offer: bytes, call: CallAttempt) -> MediaDecision:
         """What is done with a call's media. Raises `SdpError` 488 where they cannot be secured as they should."""
-        return self._host.plugins.media_policy(entry, transport, peer_offer) or media_policy(
-            entry, transport, peer_offer
-        )
+        found = self._host.plugins.media_policy(entry, transport, peer_offer, call)
+        return media_policy(entry, transport, peer_offer) if found is None else found

@@ -35,7 +35,7 @@ from siperb_core.errands import Errands, kept
 from siperb_core.events import CallEvent, RegistrationEvent
 from siperb_core.guard import Guard
 from siperb_core.hops import Hops
-from siperb_core.media.engine import MediaEngine, MediaSettings
+from siperb_core.media.engine import MediaElsewhere, MediaEngine, MediaSettings
 from siperb_core.operations import Operations
 from siperb_core.plugins import Plugins, load_plugins
 from siperb_core.routing import Explanation, Route
@@ -336,15 +336,18 @@ class Gateway:
         session = self.media.open(
             call_id, client_v6=":" in _host_of(client.sent_by), peer_v6=":" in _host_of(peer.sent_by)
         )
-        address, local = _host_of(client.sent_by), client.local[0]
+        address, local, peer_address = _host_of(client.sent_by), client.local[0], _host_of(peer.sent_by)
+        if isinstance(session, MediaElsewhere):
+            address = local = session.client_address
+            peer_address = session.peer_address
         settings = BridgeSettings(
             address=address,
             extra_addresses=(local,) if local != address and is_address(local) else (),
-            peer_address=_host_of(peer.sent_by),
+            peer_address=peer_address,
             peer_port=session.peer_port,
             peer_ssrc=new_ssrc(),
             fingerprint=self.media.fingerprint,
-            peer_codecs=entry.codecs,
+            peer_codecs=policy.codecs or entry.codecs,
             client_codecs=(*CLIENT_CODECS, *self.plugins.codecs),
             codec_policy=policy.codec_policy,
             transcodable=self.transcodable if policy.transcodes else frozenset(),

@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 import structlog
 
 from siperb_core.media.counters import Counters, CountsMedia
-from siperb_core.media.engine import EngineSession, MediaEngine
+from siperb_core.media.engine import EngineSession, MediaElsewhere, MediaEngine
 from siperb_core.media.messages import MediaEvent
 from siperb_core.media.pool import MediaUnavailableError
 from siperb_core.media.ports import PortsExhaustedError
@@ -66,7 +66,9 @@ class _Engine:
 
     def open(self, call_id: str, *, client_v6: bool = False, peer_v6: bool = False) -> EngineSession:
         with _counted("open", self._fault, fatal=True):
-            return _Session(self._engine.open(call_id, client_v6=client_v6, peer_v6=peer_v6), self._fault)
+            session = self._engine.open(call_id, client_v6=client_v6, peer_v6=peer_v6)
+            kind = _SessionElsewhere if isinstance(session, MediaElsewhere) else _Session
+            return kind(session, self._fault)
         raise AssertionError
 
 
@@ -129,6 +131,12 @@ class _Session:
                 self._session.close(once)
         except MediaUnavailableError:
             once()  # the call's record is not to wait for ever
+
+
+class _SessionElsewhere(_Session):
+    def __init__(self, session: Any, fault: Fault) -> None:
+        super().__init__(session, fault)
+        self.client_address, self.peer_address = session.client_address, session.peer_address
 
 
 class GuardedLocations:

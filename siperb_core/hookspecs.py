@@ -217,13 +217,15 @@ def siperb_call_gates() -> Sequence[CallGate]:
 
 
 @hookspec(firstresult=True)
-def siperb_media_policy(entry: Entry, transport: str, peer_offer: bytes) -> MediaPolicy | None:
-    """Say what is done with the media of a call through a connection: passed by, relayed, transcoded; None to leave it
-    to the next plugin.
+def siperb_media_policy(
+    entry: Entry, transport: str, peer_offer: bytes, call: CallAttempt
+) -> MediaPolicy | Refusal | None:
+    """Say what is done with the media of a call through a connection: passed by, relayed, transcoded, with which
+    codecs; a refusal ends the call, None leaves it to the next plugin.
 
     Pure: called for every call, once it is known which `transport` leads to the PBX; `peer_offer` is the PBX's SDP
-    where it calls. Several plugins: the first answer that is not None is taken. The core's own, by the connection's
-    keys `media`, `codec_policy` and `srtp`, comes last.
+    where it calls, a softphone's is in `call.request`. Several plugins: the first answer that is not None is taken. The
+    core's own, by the connection's keys `media`, `codec_policy` and `srtp`, comes last.
     """
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
+from siperb_core.entries.contract import Refusal
 from siperb_core.metrics import Histogram, Metric
 from siperb_core.plugin_finding import Unusable, sentence
 from siperb_core.routing import Explanation, Route
 
 if TYPE_CHECKING:
+    from siperb_core.calls.policy import MediaDecision
     from siperb_core.media.contract import TranscoderType
 
 MOST_SERIES: Final = 1000
@@ -49,6 +51,15 @@ def no_clash(what: str, names: list[str], taken: Mapping[str, object]) -> None:
     for index, name in enumerate(names):
         if name in taken or name in names[:index]:
             raise Unusable(f"{what} {name} is taken by another plugin")
+
+
+def decides_media(found: object) -> TypeGuard[MediaDecision]:
+    """Whether this is a policy for a call's media, or a refusal."""
+    if isinstance(found, Refusal):
+        return isinstance(found.status, int) and 300 <= found.status <= 699 and isinstance(found.reason, str)
+    codecs: object = getattr(found, "codecs", None)
+    known = isinstance(codecs, tuple) and all(isinstance(name, str) for name in codecs)
+    return known and all(hasattr(found, name) for name in ("passthrough", "transcodes", "codec_policy", "srtp", "why"))
 
 
 def are_routes(found: object, given: Sequence[Route]) -> bool:

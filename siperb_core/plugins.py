@@ -16,7 +16,7 @@ import attrs
 from siperb_core.additions import Command, HttpRoute
 from siperb_core.entries.contract import Refusal
 from siperb_core.entries.model import Device
-from siperb_core.plugin_answers import ShownMetrics, are_routes, can_be_followed, check_pairs, no_clash
+from siperb_core.plugin_answers import ShownMetrics, are_routes, can_be_followed, check_pairs, decides_media, no_clash
 from siperb_core.plugin_calls import HookCalls, log
 from siperb_core.plugin_finding import Unusable, check_core, distribution_of, import_plugin, mentions
 from siperb_core.routing import Explanation, Route, explain_emergency
@@ -25,7 +25,7 @@ from siperb_core.sdp.codecs import CODECS, learn_codecs
 
 if TYPE_CHECKING:
     from siperb_core.additions import ControlMethod
-    from siperb_core.calls.policy import MediaPolicy
+    from siperb_core.calls.policy import MediaDecision
     from siperb_core.entries.contract import ConnectionType
     from siperb_core.entries.decisions import CallAttempt, CallGate
     from siperb_core.entries.model import Entry
@@ -229,13 +229,12 @@ class Plugins(HookCalls):
                     self._misfit(plugin, "siperb_ring", result)
         return devices
 
-    def media_policy(self, entry: Entry, transport: str, peer_offer: bytes) -> MediaPolicy | None:
+    def media_policy(self, entry: Entry, transport: str, peer_offer: bytes, call: CallAttempt) -> MediaDecision | None:
         """What is done with the media of a call. Raises what the plugin that answers raises on purpose: `SdpError`."""
-        arguments = {"entry": entry, "transport": transport, "peer_offer": peer_offer}
+        arguments = {"entry": entry, "transport": transport, "peer_offer": peer_offer, "call": call}
         for plugin, result in self._each("siperb_media_policy", **arguments):
-            if hasattr(result, "passthrough"):
-                policy: MediaPolicy = result
-                return policy
+            if decides_media(result):
+                return result
             if result is not None:
                 self._misfit(plugin, "siperb_media_policy", result)
         return None

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from siperb_core.calls.media import CallMedia
-    from siperb_core.calls.policy import MediaPolicy
+    from siperb_core.calls.policy import MediaDecision, MediaPolicy
     from siperb_core.calls.record import CallRecord
     from siperb_core.entries.contract import Credentials, Refusal, Target
     from siperb_core.entries.decisions import CallAttempt, MediaEndpoint
@@ -38,7 +38,7 @@ class Choices(Protocol):
     def answer(self, connection: str, endpoint: MediaEndpoint, fault: Callable[[str], None]) -> Flow | None:
         """The flow to a peer in this process that answers with this endpoint; None where there are too many."""
 
-    def media_policy(self, entry: Entry, transport: str, peer_offer: bytes) -> MediaPolicy:
+    def media_policy(self, entry: Entry, transport: str, peer_offer: bytes, call: CallAttempt) -> MediaDecision:
         """What is done with a call's media. Raises `SdpError` 488 where they cannot be secured as they should."""
 
 

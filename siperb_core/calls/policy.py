@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 import attrs
 
+from siperb_core.entries.contract import Refusal
 from siperb_core.entries.model import Entry
 from siperb_core.sdp import SdpError, parse_sdp
 from siperb_core.sdp.pairing import CodecPolicy
@@ -18,13 +19,20 @@ _WEBRTC: Final = frozenset({"UDP/TLS/RTP/SAVPF", "UDP/TLS/RTP/SAVP"})
 
 @attrs.frozen
 class MediaPolicy:
-    """One call's policy. `why` is one sentence for people."""
+    """One call's policy. `why` is one sentence for people. `codecs` are those the PBX is offered, or may have of its
+    own offer, in this order; empty for the connection's.
+    """
 
     passthrough: bool
     transcodes: bool
     codec_policy: CodecPolicy
     srtp: bool  # SDES towards the PBX (RFC 4568), and nothing else
     why: str
+    codecs: tuple[str, ...] = ()
+
+
+MediaDecision = MediaPolicy | Refusal
+"""What hook `siperb_media_policy` gives."""
 
 
 def media_policy(entry: Entry, transport: str, peer_offer: bytes = b"") -> MediaPolicy:

@@ -19,6 +19,8 @@ from siperb_core.calls.media import NO_MEDIA, Origin, is_sdp, passed_through
 from siperb_core.calls.negotiation import is_reliable
 from siperb_core.calls.record import CallRecord
 from siperb_core.calls.usages import ACK_WITHIN, wants_no_subscription
+from siperb_core.entries.contract import Refusal
+from siperb_core.entries.decisions import CallAttempt
 from siperb_core.entries.model import Entry
 from siperb_core.sdp import SdpError
 from siperb_core.sip import Flow, Message, ParseError, identity, response_to
@@ -119,7 +121,10 @@ class CallSetup(Call):
             self._negotiations.clear()
         try:
             offer = self.request.body if self.direction == "inbound" else b""
-            policy = self.host.choices.media_policy(self.entry, peer.transport, offer)
+            policy = self.host.choices.media_policy(self.entry, peer.transport, offer, self._attempt())
+            if isinstance(policy, Refusal):
+                self.refuse(policy.status, policy.reason)
+                return False
             if policy.passthrough:
                 self.record.media = passed_through(policy.why, self.request.body if is_sdp(self.request) else b"")
                 return True
@@ -137,6 +142,14 @@ class CallSetup(Call):
             if self.direction == "inbound":
                 self.media.learn_allow(self.request)
         return True
+
+    def _attempt(self) -> CallAttempt:
+        record = self.record
+        user, device = (record.user, record.device) if self.direction == "outbound" else ("", "")
+        return CallAttempt(
+            call_id=record.call_id, direction=self.direction, method=self.method, number=record.number,
+            caller=record.caller, request=self.request, connection=record.connection, user=user, device=device,
+        )  # fmt: skip
 
     def _media_dead(self, cause: str) -> None:
         if self.established:

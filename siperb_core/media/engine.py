@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 import attrs
 
@@ -56,6 +56,16 @@ class EngineSession(Protocol):
 
     def close(self, then: Callable[[], None] | None = None) -> None:
         """End it; `then` is called once the figures are the last ones."""
+
+
+@runtime_checkable
+class MediaElsewhere(Protocol):
+    """An `EngineSession` whose ports are not on this machine (optional): the addresses that go into SDP."""
+
+    client_address: str
+    """Of the softphones' legs."""
+    peer_address: str
+    """Of the PBX's leg."""
 
 
 class MediaEngine(Protocol):

@@ -184,7 +184,7 @@ class World:
     def answer(self, connection: str, endpoint: MediaEndpoint, fault: Callable[[str], None]) -> Flow | None:
         return None
 
-    def media_policy(self, entry: Entry, transport: str, peer_offer: bytes) -> MediaPolicy:
+    def media_policy(self, entry: Entry, transport: str, peer_offer: bytes, call: CallAttempt) -> MediaPolicy:
         return media_policy(entry, transport, peer_offer)
 
     # CallHost

@@ -27,7 +27,7 @@ HOOKS: dict[str, Callable[[Plugins], object]] = {
     "siperb_route": lambda plugins: plugins.route([Route("a")], "600", "alice", "INVITE"),
     "siperb_routes": lambda plugins: plugins.route([Route("a")], "600", "alice", "INVITE"),
     "siperb_ring": lambda plugins: plugins.ring(CALL),
-    "siperb_media_policy": lambda plugins: plugins.media_policy(Entry("a", "b"), "udp", b""),
+    "siperb_media_policy": lambda plugins: plugins.media_policy(Entry("a", "b"), "udp", b"", CALL),
     "siperb_device_secret": lambda plugins: plugins.device_secret("alice"),
     "siperb_call_event": lambda plugins: plugins.call_event(EVENT),
     "siperb_call_record": lambda plugins: plugins.call_record({}),

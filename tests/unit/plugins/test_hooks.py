@@ -200,9 +200,16 @@ def test_siperb_media_policy() -> None:
     entry = Entry("office", "fake")
     mine = MediaPolicy(True, False, "opus-first", False, "mine")
     plugins = plugins_of("siperb_media_policy", a=boom, b=lambda *_: None, c=lambda *_: mine)
-    assert plugins.media_policy(entry, "udp", b"") is mine
-    assert Plugins().media_policy(entry, "udp", b"") is None
-    assert load_plugins().media_policy(entry, "tls", b"") == media_policy(entry, "tls"), "the core's own, by the hook"
+    assert plugins.media_policy(entry, "udp", b"", CALL) is mine
+    assert plugins.errors == {"a": 1}
+    for wrong in (5, attrs.evolve(mine, codecs="PCMA"), Refusal(200, "OK")):
+        bad = plugins_of("siperb_media_policy", a=lambda *_, wrong=wrong: wrong, b=lambda *_: Refusal(403, "No"))
+        assert bad.media_policy(entry, "udp", b"", CALL) == Refusal(403, "No")
+        assert bad.errors == {"a": 1}
+    assert Plugins().media_policy(entry, "udp", b"", CALL) is None
+    assert load_plugins().media_policy(entry, "tls", b"", CALL) == media_policy(entry, "tls"), (
+        "the core's own, by the hook"
+    )
 
 
 def test_siperb_media_engine() -> None:
