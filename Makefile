@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 PLUGINS := $(wildcard plugins/*/pyproject.toml)
 STAMP := $(VENV)/.setup-done
 SECONDS ?= 60
+DIST ?= dist
 
 .PHONY: demo phone test check lint types contracts docs setup peers bench bench-media bench-sip bench-hooks soak fuzz dist clean help
 
@@ -77,7 +78,7 @@ soak: $(STAMP)
 	SIPERB_SOAK=1 $(BIN)/python -m pytest -rP tests/interop/loss tests/integration/media/test_soak.py
 
 dist: $(STAMP) phone
-	for p in . $(patsubst %/pyproject.toml,%,$(PLUGINS)); do $(BIN)/pip wheel --quiet --no-deps --wheel-dir dist $$p || exit 1; done
+	for p in . $(patsubst %/pyproject.toml,%,$(PLUGINS)); do $(BIN)/pip wheel --quiet --no-deps --wheel-dir $(DIST) $$p || exit 1; done
 
 clean:
 	rm -rf $(VENV) dist docs/_build

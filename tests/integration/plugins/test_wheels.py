@@ -11,7 +11,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from email.parser import Parser
 from importlib.metadata import Distribution, distribution
 from pathlib import Path
@@ -38,22 +40,28 @@ server = "192.0.2.1"
 pytestmark = pytest.mark.skipif(os.environ.get("SIPERB_WHEELS") != "1", reason="takes minutes: SIPERB_WHEELS=1")
 
 
+def outside() -> dict[str, str]:
+    """The environment of somebody who knows nothing of this checkout."""
+    return {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
+
+
 def run(*command: str | Path, cwd: Path, expect: int = 0) -> str:
     """In an environment that knows nothing of this checkout; the output."""
-    env = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
-    done = subprocess.run(
-        [str(word) for word in command], cwd=cwd, env=env, check=False, capture_output=True, text=True
-    )
+    words = [str(word) for word in command]
+    done = subprocess.run(words, cwd=cwd, env=outside(), check=False, capture_output=True, text=True)
     assert done.returncode == expect, f"{command}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
     return done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of the core and all plugins, by the command `make dist` uses."""
+    """Of the core and all plugins, by `make dist` itself, in the environment the tests run in as it is."""
     folder = tmp_path_factory.mktemp("wheels")
-    for package in (ROOT, *sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))):
-        run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, package, cwd=folder)
+    stamp = f"{sys.prefix}/.setup-done"
+    run("make", "-C", ROOT, f"--old-file={stamp}", "dist", f"VENV={sys.prefix}", f"DIST={folder}", cwd=folder)
+    names = {"siperb-core", *(f"siperb-{path.parent.name}" for path in ROOT.glob("plugins/*/pyproject.toml"))}
+    built = {canonicalize_name(wheel.name.split("-")[0]) for wheel in folder.glob("*.whl")}
+    assert built == set(map(canonicalize_name, names))
     return folder
 
 
@@ -104,6 +112,35 @@ def test_the_core_alone_runs_and_says_what_it_has_not(tmp_path: Path, wheels: Pa
     (row,) = json.loads(run(binaries / "siperb", "plugins", "--json", cwd=tmp_path))
     assert (row["name"], row["state"]) == ("defaults", "loaded")
     assert "outbound_trunk" in run(binaries / "siperb", "check", cwd=tmp_path, expect=2)
+    with running(binaries, tmp_path):
+        (row,) = json.loads(run(binaries / "siperb", "show", "connections", "--json", cwd=tmp_path))
+        assert (row["name"], row["state"]) == ("office", "type_missing")
+        assert "no installed plugin gives" in row["reason"]
+        (plugin,) = json.loads(run(binaries / "siperb", "show", "plugins", "--json", cwd=tmp_path))
+        assert plugin["name"] == "defaults"
+
+
+@contextmanager
+def running(binaries: Path, folder: Path) -> Iterator[None]:
+    """`siperb run`, which comes up, is asked from outside, and goes in order when it is told to."""
+    log = folder / "log"
+    with (
+        log.open("w") as written,
+        subprocess.Popen(
+            [binaries / "siperb", "run"], cwd=folder, env=outside(), stdout=written, stderr=subprocess.STDOUT
+        ) as process,
+    ):
+        try:
+            deadline = time.monotonic() + 120
+            while "gateway.started" not in log.read_text():
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.1)
+            yield
+        finally:
+            process.terminate()
+        assert process.wait(60) == 0, log.read_text()
+    assert "Traceback" not in log.read_text()
 
 
 def test_the_core_with_one_plugin(tmp_path: Path, wheels: Path) -> None:
@@ -112,6 +149,9 @@ def test_the_core_with_one_plugin(tmp_path: Path, wheels: Path) -> None:
     assert "fine" in run(binaries / "siperb", "check", cwd=tmp_path)
     rows = json.loads(run(binaries / "siperb", "plugins", "--json", cwd=tmp_path))
     assert {row["name"]: row["state"] for row in rows} == {"defaults": "loaded", "connection_trunk": "loaded"}
+    with running(binaries, tmp_path):
+        (row,) = json.loads(run(binaries / "siperb", "show", "connections", "--json", cwd=tmp_path))
+        assert (row["name"], row["state"]) == ("office", "loaded")
 
 
 def test_the_core_with_every_plugin(tmp_path: Path, wheels: Path) -> None:
