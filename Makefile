@@ -77,11 +77,13 @@ fuzz: $(STAMP)
 soak: $(STAMP)
 	SIPERB_SOAK=1 $(BIN)/python -m pytest -rP tests/interop/loss tests/integration/media/test_soak.py
 
+# Without what an earlier build left in build/: setuptools would put modules that are gone into the wheels.
 dist: $(STAMP) phone
+	rm -rf build plugins/*/build
 	for p in . $(patsubst %/pyproject.toml,%,$(PLUGINS)); do $(BIN)/pip wheel --quiet --no-deps --wheel-dir $(DIST) $$p || exit 1; done
 
 clean:
-	rm -rf $(VENV) dist docs/_build
+	rm -rf $(VENV) dist build plugins/*/build docs/_build
 
 help:
 	@echo "make demo    gateway, demo PBX and web phone on this machine"
