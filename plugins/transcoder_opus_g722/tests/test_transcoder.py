@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import math
+import random
 from array import array
 
 import pytest
@@ -186,6 +188,41 @@ def test_both_ways_to_do_g722_understand_each_other() -> None:
     ):
         heard = analyse(b"".join(decoder.decode(encoder.encode(pcm[i : i + 640])) for i in range(0, 32000, 640)), 16000)
         assert heard.dbfs == pytest.approx(-6, abs=0.1)
+
+
+def loud(kind: str) -> bytes:
+    """Two seconds that were too loud for 16 bits, at 16 kHz."""
+    noise, value = random.Random(1), 0.0
+    if kind != "noise":
+        hertz = int(kind)
+        wave = [34400 * math.sin(2 * math.pi * hertz * n / 16000) for n in range(32000)]
+    else:
+        wave = [value := 0.9 * value + noise.gauss(0, 9000) for _ in range(32000)]
+    return array("h", [max(-32768, min(32767, round(sample))) for sample in wave]).tobytes()
+
+
+@pytest.mark.parametrize("ptime", [10, 20, 60])
+@pytest.mark.parametrize("kind", ["noise", "100", "200", "300", "500", "1000", "2000", "2500", "3000", "4000"])
+def test_what_is_too_loud_for_16_bits_is_as_loud_as_they_hold_and_does_not_crack(kind: str, ptime: int) -> None:
+    if libraries.spandsp() is None:
+        pytest.skip("libspandsp is not installed")
+    ours, ffmpeg = g722.SpandspDecoder(16000), g722.PyavDecoder(16000)
+    sent = packets("G722", loud(kind), ptime)
+    heard = array("h", b"".join(map(ours.decode, sent)))
+    assert heard == array("h", b"".join(map(ffmpeg.decode, sent)))
+    assert max(map(abs, heard)) >= 32767, "it was too loud"
+
+
+def test_what_is_too_loud_after_a_state_nobody_knows_costs_nothing_but_samples() -> None:
+    if libraries.spandsp() is None:
+        pytest.skip("libspandsp is not installed")
+    dice = random.Random(2)
+    ours, ffmpeg = g722.SpandspDecoder(16000), g722.PyavDecoder(16000)
+    sent = [dice.randbytes(dice.randrange(1, 200)) for _ in range(300)]
+    for payload in sent:
+        heard, asked = array("h", ours.decode(payload)), array("h", ffmpeg.decode(payload))
+        apart = [one for one, other in zip(heard, asked, strict=True) if one != other]
+        assert all(abs(sample) > 0x4000 for sample in apart), "only what is near full scale can be mistaken"
 
 
 def test_expected_loss_changes_opus_to_silk_with_fec_and_back() -> None:

@@ -36,13 +36,11 @@ const char *opus_get_version_string(void);
 const char *opus_strerror(int error);
 
 typedef struct g722_encode_state_s g722_encode_state_t;
-typedef struct g722_decode_state_s g722_decode_state_t;
 g722_encode_state_t *g722_encode_init(g722_encode_state_t *, int rate, int options);
 int g722_encode(g722_encode_state_t *, unsigned char *data, const char *pcm, int samples);
 int g722_encode_free(g722_encode_state_t *);
-g722_decode_state_t *g722_decode_init(g722_decode_state_t *, int rate, int options);
-int g722_decode(g722_decode_state_t *, int16_t *pcm, const char *data, int len);
-int g722_decode_free(g722_decode_state_t *);
+void *g722_decode_init(void *, int rate, int options);
+int g722_decode(void *, int16_t *pcm, const char *data, int len);
 """)
 
 
