@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from siperb_core import hookspecs, routing, sip
+    from siperb_core import cli, hookspecs, routing, sip
     from siperb_core.additions import Command, ControlMethod, HttpRequest, HttpResponse, HttpRoute
     from siperb_core.calls.policy import MediaPolicy
     from siperb_core.control import ControlError
@@ -108,6 +108,7 @@ _HOMES = {
     "siperb_core.transport.contract": ("Listener", "Receiver", "TlsOptions", "TransportType"),
 }
 _MODULES = {
+    "cli": "siperb_core.cli",
     "fields": "siperb_core.entries.fields",
     "g711": "siperb_core.rtp.g711",
     "hookspecs": "siperb_core.hookspecs",
@@ -207,6 +208,7 @@ __all__ = [
     "TransportType",
     "WayOut",
     "allowed",
+    "cli",
     "escape_user",
     "fields",
     "g711",
