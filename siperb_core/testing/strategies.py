@@ -1,4 +1,5 @@
-"""Hypothesis strategies for SIP: URIs, addresses, Via, whole messages well-formed and broken, and streams of them.
+"""Hypothesis strategies: SIP's URIs, addresses, Via, whole messages well-formed and broken, and streams of them;
+session descriptions, dial patterns, numbers and routing tables; what plugins are told of calls, in any order.
 
 For plugin authors' tests as well as our own: `from siperb_core.testing import strategies`. Each strategy says which
 grammar rule of RFC 3261 section 25.1 it draws from.
@@ -8,7 +9,11 @@ from __future__ import annotations
 
 import string
 
+import attrs
 from hypothesis import strategies as st
+
+from siperb_core.events import CallEvent
+from siperb_core.routing import ALL, Route
 
 TOKEN_CHARACTERS = string.ascii_letters + string.digits + "-.!%*_+`'~"
 _USER_CHARACTERS = string.ascii_letters + string.digits + "-_.!~*'()&=+$,;?/#"
@@ -194,3 +199,106 @@ def splits(draw: st.DrawFn, data: bytes) -> list[bytes]:
     """The octets in pieces, as a stream may deliver them."""
     cuts = sorted(draw(st.lists(st.integers(0, len(data)), max_size=12)))
     return [data[a:b] for a, b in zip([0, *cuts], [*cuts, len(data)], strict=True)]
+
+
+_AUDIO = (("opus/48000/2", 111), ("G722/8000", 9), ("PCMA/8000", 8), ("PCMU/8000", 0), ("G729/8000", 18))
+_DIRECTIONS = ("sendrecv", "sendonly", "recvonly", "inactive")
+
+
+@st.composite
+def sdps(draw: st.DrawFn, *, webrtc: bool | None = None) -> bytes:
+    """session descriptions (RFC 4566, RFC 3264) with one section of audio and perhaps others: a telephone's, or with
+    `webrtc` a browser's, with ICE and DTLS-SRTP (RFC 8829).
+    """
+    browser = draw(st.booleans()) if webrtc is None else webrtc
+    host = draw(st.sampled_from(["192.0.2.1", "198.51.100.7", "2001:db8::1"]))
+    family = "IP6" if ":" in host else "IP4"
+    codecs = draw(st.lists(st.sampled_from(_AUDIO), min_size=1, unique=True))
+    events = draw(st.booleans())
+    numbers = [*(number for _, number in codecs), *([101] if events else [])]
+    audio = [
+        f"m=audio {draw(st.integers(1024, 65535))} {'UDP/TLS/RTP/SAVPF' if browser else 'RTP/AVP'} "
+        + " ".join(map(str, numbers)),
+        *(f"a=rtpmap:{number} {name}" for name, number in codecs if number >= 96 or draw(st.booleans())),
+        *(["a=rtpmap:101 telephone-event/8000", "a=fmtp:101 0-15"] if events else []),
+        f"a={draw(st.sampled_from(_DIRECTIONS))}",
+    ]
+    if browser:
+        letters = st.sampled_from(string.ascii_letters + string.digits)
+        audio += [
+            "a=ice-ufrag:" + "".join(draw(st.lists(letters, min_size=4, max_size=8))),
+            "a=ice-pwd:" + "".join(draw(st.lists(letters, min_size=22, max_size=30))),
+            "a=fingerprint:sha-256 " + ":".join(f"{draw(st.integers(0, 255)):02X}" for _ in range(32)),
+            f"a=setup:{draw(st.sampled_from(['actpass', 'active', 'passive']))}",
+            "a=mid:0",
+            "a=rtcp-mux",
+            *(["a=ptime:20"] if draw(st.booleans()) else []),
+        ]
+    others = [f"m={kind} 0 RTP/AVP 96" for kind in draw(st.lists(st.sampled_from(["video", "image"]), max_size=2))]
+    lines = ["v=0", f"o=- {draw(st.integers(0, 2**48))} {draw(st.integers(0, 999))} IN {family} {host}", "s=-"]
+    lines += [f"c=IN {family} {host}", "t=0 0", *audio, *others]
+    return "".join(f"{line}\r\n" for line in lines).encode()
+
+
+def numbers() -> st.SearchStrategy[str]:
+    """What is dialled: digits, `*` and `#`, `+`; now and then a name, or text that nobody would think of."""
+    international = st.text("0123456789", max_size=12).map("+{}".format)
+    return st.one_of(st.text("0123456789*#", max_size=15), international, tokens())
+
+
+def dial_patterns() -> st.SearchStrategy[str]:
+    """dial patterns as administrators write them; now and then one that is no RE2 expression, or any text."""
+    part = st.sampled_from([r"\d", "[1-9]", "[0-4]", ".", "0", "6", "00", r"\+", r"\*", "(1|2)", r"\d{2,4}", "x*"])
+    inner = st.lists(part, max_size=5).map("".join)
+    anchored = st.builds("{}{}{}".format, st.sampled_from(["", "^"]), inner, st.sampled_from(["", "$"]))
+    return st.one_of(st.just("."), anchored, st.sampled_from(["(", "[", "(?=1)", r"(1)\1", ""]), st.text(max_size=8))
+
+
+def routing_tables(max_size: int = 8) -> st.SearchStrategy[list[Route]]:
+    """connections as routing sees them, each name once."""
+    names = st.text("abcdef", min_size=1, max_size=3)
+    everyone = st.just((ALL,))
+    users = everyone | st.lists(st.sampled_from([ALL, "alice", "bob"]), max_size=2).map(tuple)
+    known = everyone | st.lists(st.sampled_from([ALL, "INVITE", "MESSAGE", "SUBSCRIBE"]), max_size=2).map(tuple)
+    reasons = st.sampled_from(["", "", "", "down now"])
+    route = st.builds(
+        Route, names, st.integers(-3, 3), dial_patterns(), st.booleans(), users, known, st.booleans(), down=reasons
+    )
+    return st.lists(route, max_size=max_size, unique_by=lambda item: item.connection)
+
+
+@st.composite
+def event_orders(draw: st.DrawFn, connection: str = "office", most_calls: int = 4) -> list[CallEvent]:
+    """what a plugin hears of several calls at once (hook `siperb_call_event`), in an order that may come about: each
+    call starts, perhaps rings, perhaps is answered, and ends, while others do the same. Times never go back.
+    """
+    waiting: list[list[CallEvent]] = []
+    for index in range(draw(st.integers(1, most_calls))):
+        number, inbound = draw(numbers()), draw(st.booleans())
+        first = CallEvent(
+            "started", 0.0, f"call-{index}", "inbound" if inbound else "outbound", connection, "alice", "alice-web",
+            "sip:alice@gw.example", f"sip:{index}@gw.example", number=number,
+        )  # fmt: skip
+        steps = [first]
+        if draw(st.booleans()):
+            steps.append(attrs.evolve(first, what="ringing"))
+        answered = draw(st.booleans())
+        if answered:
+            steps.append(attrs.evolve(first, what="answered"))
+        status = None if answered else draw(st.sampled_from([404, 408, 480, 486, 487, 503, 603]))
+        steps.append(attrs.evolve(first, what="ended", status=status, cause="BYE" if answered else f"{status}"))
+        waiting.append(steps)
+    now, told = 1_700_000_000.0, []
+    started: dict[str, float] = {}
+    answers: dict[str, float] = {}
+    while waiting:
+        steps = draw(st.sampled_from(waiting))
+        event = steps.pop(0)
+        now += draw(st.integers(0, 30))
+        began = started.setdefault(event.call_id, now)
+        if event.what == "answered":
+            answers[event.call_id] = now
+        told.append(attrs.evolve(event, when=now, started=began, answered=answers.get(event.call_id)))
+        if not steps:
+            waiting.remove(steps)
+    return told

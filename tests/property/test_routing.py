@@ -8,27 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from siperb_core.routing import PatternError, Route, compile_pattern, explain
+from siperb_core.testing import strategies
 
-NAMES = st.text("abcdef", min_size=1, max_size=3)
-PATTERNS = st.one_of(
-    st.sampled_from([".", "^6", r"^2\d{2}$", "00", "(", "^$", r"\d+$"]),
-    st.text(max_size=8),
-)
 METHODS = st.sampled_from(["INVITE", "MESSAGE", "SUBSCRIBE"])
-ROUTES = st.lists(
-    st.builds(
-        Route,
-        NAMES,
-        st.integers(-3, 3),
-        PATTERNS,
-        st.booleans(),
-        st.lists(st.sampled_from(["*", "alice", "bob"]), max_size=2).map(tuple),
-        st.lists(st.one_of(st.just("*"), METHODS), max_size=2).map(tuple),
-        st.booleans(),
-    ),
-    max_size=8,
-    unique_by=lambda route: route.connection,
-)
+ROUTES = strategies.routing_tables()
 NUMBERS = st.one_of(
     st.text("0123456789+*#", max_size=6),
     st.text(max_size=6),

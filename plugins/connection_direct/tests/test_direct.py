@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import attrs
 import pytest
 import trio
+from hypothesis import given
 
 from siperb_connection_direct import Direct, DirectPlugin, DirectSettings
+from siperb_connection_direct.direct import LiveDirect
 from siperb_core import (
     CallAttempt,
+    CallEvent,
     ConnectionConfigError,
     Device,
     Entry,
@@ -21,7 +25,7 @@ from siperb_core import (
     Secret,
 )
 from siperb_core.sip import Message
-from siperb_core.testing import FakeEntry, settings_of
+from siperb_core.testing import FakeEntry, settings_of, strategies
 
 REQUEST = Message.request("INVITE", "sip:x@gw.example", [])
 NUMBERS = {"1000": ["alice", "bob", "alice"], "1001": "alice", "1002": "bob", "1003": "carol"}
@@ -166,3 +170,18 @@ async def test_hooks_speak_of_our_own_calls_alone(nursery: trio.Nursery) -> None
     }
     assert plugin.siperb_diagnostics("office") is None
     nursery.cancel_scope.cancel()
+
+
+@given(strategies.event_orders("house"))
+def test_what_became_of_calls_is_counted_in_any_order(events: list[CallEvent]) -> None:
+    plugin = DirectPlugin()
+    (kind,) = plugin.siperb_connection_types()
+    assert isinstance(kind, Direct)
+    kind.live["house"] = LiveDirect(FakeEntry(Entry("house", "direct")), settings_of(kind, {}))
+    for event in events:
+        plugin.siperb_call_event(event)
+    found = plugin.siperb_diagnostics("house")
+    ended = [event for event in events if event.what == "ended"]
+    wanted = Counter("answered" if event.answered is not None else str(event.status) for event in ended)
+    assert found is not None
+    assert found["calls"] == dict(wanted)
