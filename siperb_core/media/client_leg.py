@@ -19,10 +19,10 @@ from pylibsrtp import Error as SrtpError
 from siperb_core.media.dtls import DatagramChannel, DtlsTransport
 from siperb_core.media.ice import Address, IceAgent
 from siperb_core.media.reply_source import ReplySource
+from siperb_core.media.srtp import SrtpSession
 from siperb_core.sdp.plan import ClientLeg
 
 MAX_DATAGRAM: Final = 2048
-BATCH: Final = 32  # datagrams taken from one socket before the others have their turn
 HANDSHAKE_TIMEOUT: Final = 15.0
 
 Report = Callable[[str, str], None]  # kind of event, detail
@@ -58,10 +58,8 @@ class ClientConnection:
         self._dtls: DtlsTransport | None = None
         self._handshake_scope = trio.CancelScope()
         self._failed = self._closed = False
-        self._unprotect: Callable[[bytes], bytes] | None = None
-        self._unprotect_rtcp: Callable[[bytes], bytes] | None = None
-        self._protect: Callable[[bytes], bytes] | None = None
-        self._protect_rtcp: Callable[[bytes], bytes] | None = None
+        self._inbound: SrtpSession | None = None
+        self._outbound: SrtpSession | None = None
 
     def apply(self, leg: ClientLeg) -> None:
         """Bring ICE and DTLS to what the plan says.
@@ -90,35 +88,26 @@ class ClientConnection:
         self._proceed()
 
     def readable(self) -> None:
-        """Take what has come, up to a batch, without waiting."""
+        """Take one datagram that has come."""
+        attentive = self._attentive
+        try:
+            data, source = (self._origin.receive if attentive else self.socket.recvfrom)(MAX_DATAGRAM)
+        except OSError:  # none after all, or the answer to an earlier sending: port unreachable
+            return
         agent = self.agent
-        receive: Callable[[int], tuple[bytes, Address]] = self.socket.recvfrom
-        if self._attentive:
-            receive = self._origin.receive
-        else:
-            self._origin.forget()
-        now = time.monotonic()
-        for _ in range(BATCH):
-            try:
-                data, source = receive(MAX_DATAGRAM)
-            except BlockingIOError:
-                return
-            except OSError:  # the answer to an earlier sending: port unreachable
-                continue
-            if agent is None or len(data) < 2:
-                continue
-            first = data[0]
-            if first > 3 and source != agent.selected:
-                source = source[:2]
-                if source not in agent.trusted:
-                    self.filtered += 1
-                    continue
-            if 127 < first < 192:
-                self._srtp(data, now)
-            elif first < 4:
-                self._stun(agent, data, source[:2], now)
-            elif 19 < first < 64:
-                self._channel.deliver(data)
+        if agent is None or len(data) < 2:
+            return
+        first = data[0]
+        if first > 3 and source != agent.selected and source[:2] not in agent.trusted:
+            self.filtered += 1
+        elif 127 < first < 192:
+            self._srtp(data, time.monotonic())
+        elif first < 4:
+            if not attentive:
+                self._origin.forget()
+            self._stun(agent, data, source[:2], time.monotonic())
+        elif 19 < first < 64:
+            self._channel.deliver(data)
 
     def _stun(self, agent: IceAgent, data: bytes, source: Address, now: float) -> None:
         """Have ICE look at it; an answer goes out from the address of ours that was asked."""
@@ -133,23 +122,24 @@ class ClientConnection:
         self._proceed()
 
     def _srtp(self, data: bytes, now: float) -> None:
-        if self._unprotect is None or self._unprotect_rtcp is None:
+        inbound = self._inbound
+        if inbound is None:
             return
         try:
             if 191 < data[1] < 224:
-                self._on_rtcp(self._unprotect_rtcp(data), now)
+                self._on_rtcp(inbound.unprotect_rtcp(data), now)
             else:
-                self._on_rtp(self._unprotect(data), now)
+                self._on_rtp(inbound.unprotect(data), now)
         except (SrtpError, ValueError):
             self.srtp_errors += 1
 
     def send(self, packet: bytes) -> None:
         """Protect and send an RTP packet; nothing happens before the handshake is done."""
-        agent = self.agent
-        if self._protect is None or agent is None or agent.selected is None:
+        outbound, agent = self._outbound, self.agent
+        if outbound is None or agent is None or agent.selected is None:
             return
         try:
-            packet = self._protect(packet)
+            packet = outbound.protect(packet)
             if self._origin.ways:
                 self._origin.send(packet, agent.selected)
             else:
@@ -159,9 +149,9 @@ class ClientConnection:
 
     def send_rtcp(self, packet: bytes) -> None:
         """Protect and send an RTCP packet on the same port (RFC 5761)."""
-        if self._protect_rtcp is not None and self.agent is not None and self.agent.selected is not None:
+        if self._outbound is not None and self.agent is not None and self.agent.selected is not None:
             try:
-                self._send_raw(self._protect_rtcp(packet), self.agent.selected)
+                self._send_raw(self._outbound.protect_rtcp(packet), self.agent.selected)
             except (SrtpError, ValueError):
                 self.send_errors += 1
 
@@ -202,8 +192,7 @@ class ClientConnection:
             self._failed = True
             self._report("dtls_failed", detail)
             return
-        self._unprotect, self._unprotect_rtcp = dtls.inbound.unprotect, dtls.inbound.unprotect_rtcp
-        self._protect, self._protect_rtcp = dtls.outbound.protect, dtls.outbound.protect_rtcp
+        self._inbound, self._outbound = dtls.inbound, dtls.outbound
         self.connected = True
         self._report("connected", "")
 
@@ -224,7 +213,7 @@ class ClientConnection:
         """Say goodbye on DTLS and close the socket."""
         self._closed = True
         self.connected = False
-        self._protect = self._unprotect = self._protect_rtcp = self._unprotect_rtcp = None
+        self._inbound = self._outbound = None
         self._handshake_scope.cancel()
         try:
             if self._dtls is not None:

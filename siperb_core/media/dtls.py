@@ -15,7 +15,8 @@ from aiortc.rtcicetransport import RTCIceTransport
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from pylibsrtp import Session
+
+from siperb_core.media.srtp import SrtpSession
 
 MAX_QUEUED: Final = 32  # DTLS records waiting: more is no handshake
 
@@ -81,14 +82,14 @@ class DtlsTransport(RTCDtlsTransport):
         return bool(self.state == "connected")
 
     @property
-    def inbound(self) -> Session:
+    def inbound(self) -> SrtpSession:
         """What takes the protection off the peer's packets."""
-        return self._rx_srtp
+        return SrtpSession(self._rx_srtp)
 
     @property
-    def outbound(self) -> Session:
+    def outbound(self) -> SrtpSession:
         """What protects ours."""
-        return self._tx_srtp
+        return SrtpSession(self._tx_srtp)
 
 
 def load_certificate(pem: str) -> RTCCertificate:

@@ -14,8 +14,9 @@ from typing import Final
 from pylibsrtp import Error as SrtpError
 from pylibsrtp import Policy, Session
 
-from siperb_core.media.client_leg import BATCH, MAX_DATAGRAM
+from siperb_core.media.client_leg import MAX_DATAGRAM
 from siperb_core.media.ice import Address
+from siperb_core.media.srtp import SrtpSession
 from siperb_core.rtp.packet import COMFORT_NOISE, HEADER_SIZE
 from siperb_core.sdp.plan import PeerLeg, SrtpSuite
 
@@ -51,8 +52,8 @@ class PeerConnection:
         self.filtered = 0
         self.send_errors = 0
         self.srtp_errors = 0
-        self._outbound: Session | None = None
-        self._inbound: Session | None = None
+        self._outbound: SrtpSession | None = None
+        self._inbound: SrtpSession | None = None
         self._keys: list[tuple[SrtpSuite, str] | None] = [None, None]  # of the two, as in force
         self._rtcp_remote: Address | None = None
         self._locked = False
@@ -90,51 +91,44 @@ class PeerConnection:
         self._keys = [send, receive]
 
     def readable(self) -> None:
-        """Take RTP that has come, up to a batch, without waiting."""
-        receive = self.rtp.recvfrom
+        """Take one RTP packet that has come."""
+        try:
+            data, source = self.rtp.recvfrom(MAX_DATAGRAM)
+        except OSError:  # none after all, or the answer to an earlier sending: port unreachable
+            return
         now = time.monotonic()
-        for _ in range(BATCH):
+        source = source[:2]
+        known = self._locked and source == self.remote
+        inbound = self._inbound
+        if inbound is not None and (known or (self.leg is not None and self.leg.symmetric)):
+            # Before anything is learned from it: who has the key is the PBX, wherever it sends from.
             try:
-                data, source = receive(MAX_DATAGRAM)
-            except BlockingIOError:
+                data = inbound.unprotect(data)
+            except (SrtpError, ValueError):
+                self.srtp_errors += 1
                 return
-            except OSError:  # the answer to an earlier sending: port unreachable
-                continue
-            source = source[:2]
-            known = source == self.remote and self._locked
-            if self._inbound is not None and (known or (self.leg is not None and self.leg.symmetric)):
-                # Before anything is learned from it: who has the key is the PBX, wherever it sends from.
-                try:
-                    data = self._inbound.unprotect(data)
-                except (SrtpError, ValueError):
-                    self.srtp_errors += 1
-                    continue
-            if not known and not self._admit(data, source, now):
-                self.filtered += 1
-                continue
+        if known or self._admit(data, source, now):
             self._on_rtp(data, now)
+        else:
+            self.filtered += 1
 
     def rtcp_readable(self) -> None:
         """Take RTCP that has come; only from the host RTP goes to."""
-        now = time.monotonic()
-        for _ in range(BATCH):
+        try:
+            data, source = self.rtcp.recvfrom(MAX_DATAGRAM)
+        except OSError:
+            return
+        known = {a[0] for a in (self.remote, self._rtcp_remote) if a is not None}
+        if source[0] not in known:
+            self.filtered += 1
+            return
+        if self._inbound is not None:
             try:
-                data, source = self.rtcp.recvfrom(MAX_DATAGRAM)
-            except BlockingIOError:
+                data = self._inbound.unprotect_rtcp(data)
+            except (SrtpError, ValueError):
+                self.srtp_errors += 1
                 return
-            except OSError:
-                continue
-            known = {a[0] for a in (self.remote, self._rtcp_remote) if a is not None}
-            if source[0] not in known:
-                self.filtered += 1
-                continue
-            if self._inbound is not None:
-                try:
-                    data = self._inbound.unprotect_rtcp(data)
-                except (SrtpError, ValueError):
-                    self.srtp_errors += 1
-                    continue
-            self._on_rtcp(data, now)
+        self._on_rtcp(data, time.monotonic())
 
     def _admit(self, data: bytes, source: Address, now: float) -> bool:
         """Decide on a packet whose source is not, or not yet, locked."""
@@ -192,14 +186,14 @@ class PeerConnection:
         self.rtcp.close()
 
 
-def srtp_session(key: tuple[SrtpSuite, str] | None, kind: int) -> Session | None:
+def srtp_session(key: tuple[SrtpSuite, str] | None, kind: int) -> SrtpSession | None:
     """libsrtp's session for one direction, of suite and key; `kind` is the policy's SSRC type. None for no key."""
     if key is None:
         return None
     policy = Policy(key=b64decode(key[1]), ssrc_type=kind, srtp_profile=_PROFILES[key[0]])
     policy.allow_repeat_tx = True
     policy.window_size = 1024
-    return Session(policy)
+    return SrtpSession(Session(policy))
 
 
 def _sendable(address: Address | None) -> Address | None:

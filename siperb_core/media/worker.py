@@ -2,21 +2,18 @@
 siperb_core.media.worker FD`.
 
 It gets sockets and plans over a socket pair and ends when that closes: when the main process is gone there is nobody to
-work for. All media sockets are in one epoll set, served by one task, which lets packets gather for a tick before it
-takes them: a wake-up costs more than a packet. Nothing is awaited while packets are served.
+work for. The packets are served by one task (`siperb_core.media.sockets`); nothing is awaited while they are.
 """
 
 from __future__ import annotations
 
 import array
 import os
-import select
 import signal
 import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
 from typing import Any, Final
 
 import attrs
@@ -27,11 +24,11 @@ from siperb_core.media.dtls import load_certificate
 from siperb_core.media.encoding import EffortChoice
 from siperb_core.media.messages import MAX_MESSAGE, MAX_SOCKETS, MediaEvent, Settings, converter, decode, encode
 from siperb_core.media.session import SessionSettings, WorkerSession
+from siperb_core.media.sockets import MediaSockets
 from siperb_core.media.transcoders import load_transcoders
 from siperb_core.rtp.events import Digit
 from siperb_core.sdp.plan import SessionPlan
 
-MAX_EVENTS: Final = 512
 SESSIONS_PER_MESSAGE: Final = 100
 BUSY_TICK: Final = 0.02
 IDLE_TICK: Final = 0.2
@@ -51,8 +48,7 @@ class Worker:
         )
         self._choice = EffortChoice(settings.effort)
         self._sessions: dict[int, WorkerSession] = {}
-        self._epoll = select.epoll()
-        self._handlers: dict[int, Callable[[], None]] = {}
+        self.sockets = MediaSockets(control, settings.tick_ms / 1000, self.complain)
         self._backlog: deque[bytes] = deque()
         self._wake = trio.Event()
         self._flush = trio.Event()
@@ -119,7 +115,13 @@ class Worker:
             rtp, rtcp = sockets
             self._shared.counters.sessions += 1
             self._sessions[session_id] = WorkerSession(
-                session_id, rtp, rtcp, settings=self._shared, emit=self._emit, serve=self._serve, forget=self._forget
+                session_id,
+                rtp,
+                rtcp,
+                settings=self._shared,
+                emit=self._emit,
+                serve=self.sockets.serve,
+                forget=self.sockets.forget,
             )
         elif session is None:
             for sock in sockets:
@@ -157,32 +159,6 @@ class Worker:
         if effort != before:
             for session in self._sessions.values():
                 session.spend(effort)
-
-    # --- packets
-
-    def _serve(self, sock: socket.socket, callback: Callable[[], None]) -> None:
-        self._handlers[sock.fileno()] = callback
-        self._epoll.register(sock.fileno(), select.EPOLLIN)
-
-    def _forget(self, sock: socket.socket) -> None:
-        if self._handlers.pop(sock.fileno(), None) is not None:
-            self._epoll.unregister(sock.fileno())
-
-    async def serve_packets(self) -> None:
-        """Serve all media sockets for ever."""
-        epoll, handlers, tick = self._epoll, self._handlers, self._settings.tick_ms / 1000
-        while True:
-            await trio.lowlevel.wait_readable(epoll.fileno())  # an epoll set is readable when one of its sockets is
-            if tick:
-                await trio.sleep(tick)
-            for fd, _ in epoll.poll(0, MAX_EVENTS):
-                handler = handlers.get(fd)
-                if handler is None:
-                    continue
-                try:
-                    handler()
-                except Exception as error:  # one call's mishap is not the others'
-                    self.complain("serving a packet", error)
 
     # --- time
 
@@ -246,7 +222,7 @@ async def run(control: socket.socket) -> None:
         # trio-asyncio would end the whole loop, and every call with it, for one stray exception in aiortc.
         loop.set_exception_handler(lambda _, context: worker.complain("in aiortc", context.get("exception") or context))
         nursery.start_soon(worker.send_messages)
-        nursery.start_soon(worker.serve_packets)
+        nursery.start_soon(worker.sockets.run)
         nursery.start_soon(worker.keep_time)
         await worker.receive_messages()
         nursery.cancel_scope.cancel()

@@ -14,9 +14,10 @@ from typing import Final
 
 import trio
 from pylibsrtp import Error as SrtpError
-from pylibsrtp import Policy, Session
+from pylibsrtp import Policy
 
 from siperb_core.media.peer_leg import srtp_session
+from siperb_core.media.srtp import SrtpSession
 from siperb_core.rtp.packet import RtpError, RtpPacket, build_rtp, kind_of, parse_rtp
 from siperb_core.testing import codecs, tones
 from siperb_core.testing.ear import DigitHeard, Ear
@@ -94,8 +95,8 @@ class PbxMedia:
         self._receivers: trio.Nursery | None = None
         self._running = False
         self._closed = False
-        self._protect: Session | None = None
-        self._unprotect: Session | None = None
+        self._protect: SrtpSession | None = None
+        self._unprotect: SrtpSession | None = None
 
     # What to send
 

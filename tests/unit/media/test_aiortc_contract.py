@@ -13,6 +13,7 @@ import pytest
 from aioice import Candidate, stun
 from aiortc import rtcdtlstransport
 from aiortc.rtcdtlstransport import RTCCertificate, RTCDtlsTransport
+from pylibsrtp._binding import ffi, lib
 
 from siperb_core.media.certificate import make_certificate
 from siperb_core.media.dtls import DatagramChannel, DtlsTransport, load_certificate
@@ -29,8 +30,8 @@ def test_dtls_asks_nothing_else_of_its_transport() -> None:
 def test_the_names_below_the_public_ones() -> None:
     dtls = DtlsTransport(DatagramChannel(lambda data: None), load_certificate(make_certificate().pem), "client")
     assert dtls._role == "client"
-    assert dtls.inbound is None
-    assert dtls.outbound is None
+    assert dtls._rx_srtp is None
+    assert dtls._tx_srtp is None
     assert dtls.state == "new"
 
 
@@ -71,3 +72,14 @@ def test_srtp_errors_are_of_these_kinds() -> None:
         session.unprotect(b"\x80\x00" + bytes(30))
     with pytest.raises(ValueError):
         session.unprotect(bytes(3000))
+
+
+def test_what_a_srtp_session_is_made_of() -> None:
+    session = pylibsrtp.Session(pylibsrtp.Policy(bytes(30), pylibsrtp.Policy.SSRC_ANY_INBOUND))
+    assert ffi.typeof(session._srtp) is ffi.typeof("srtp_t *")
+    assert ffi.typeof(session._cdata) is ffi.typeof("char[]")
+    assert len(session._buffer) == len(session._cdata) == 1500
+    assert ffi.addressof(session._cdata, 0) == ffi.from_buffer("char[]", session._buffer)
+    arguments = [str(argument.cname) for argument in ffi.typeof(lib.srtp_unprotect).args]
+    assert arguments == [str(argument.cname) for argument in ffi.typeof(lib.srtp_protect).args]
+    assert arguments == ["struct srtp_ctx_t_ *", "void *", "int *"]
