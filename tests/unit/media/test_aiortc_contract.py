@@ -13,6 +13,7 @@ import pytest
 from aioice import Candidate, stun
 from aiortc import rtcdtlstransport
 from aiortc.rtcdtlstransport import RTCCertificate, RTCDtlsTransport
+from OpenSSL import SSL
 from pylibsrtp._binding import ffi, lib
 
 from siperb_core.media.certificate import make_certificate
@@ -45,6 +46,19 @@ def test_our_certificate_is_theirs() -> None:
     loaded = load_certificate(made.pem)
     assert isinstance(loaded, RTCCertificate)
     assert made.fingerprint in [(f.algorithm, f.value) for f in loaded.getFingerprints()]
+
+
+def test_handshakes_share_a_context_and_nothing_else() -> None:
+    source = inspect.getsource(RTCDtlsTransport)
+    assert source.count("_create_ssl_context(") == 1
+    certificate = load_certificate(make_certificate().pem)
+    context = certificate._create_ssl_context(srtp_profiles=rtcdtlstransport.SRTP_PROFILES)
+    assert certificate._create_ssl_context(srtp_profiles=rtcdtlstransport.SRTP_PROFILES) is context
+    assert context.get_session_cache_mode() == SSL.SESS_CACHE_OFF
+    assert context.set_options(0) & SSL.OP_NO_TICKET
+    assert context.get_verify_mode() == SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT
+    other = load_certificate(make_certificate().pem)
+    assert other._create_ssl_context(srtp_profiles=rtcdtlstransport.SRTP_PROFILES) is not context
 
 
 def test_stun_errors_are_these_two() -> None:
