@@ -25,6 +25,7 @@ from browser_exchange import Exchange
 from browser_tabs import CHROMIUM, FLAGS, PAGES, BarePhone, Browser, WebPhone, write_tone
 
 from siperb_console import ConsoleService
+from siperb_console.config import ConsoleConfig
 
 ROOT = Path(__file__).parents[3]
 BUILDER = ROOT / "plugins" / "console" / "phone" / "build.py"
@@ -188,7 +189,7 @@ class Office:
         self.console = ConsoleService()
         self.token: trio.lowlevel.TrioToken
         self.stop: trio.CancelScope
-        self.config = {"bind": "127.0.0.1:0"}
+        self.settings = ConsoleConfig(bind="127.0.0.1:0")
         self.provisioned = 0
         ready: queue.Queue[None] = queue.Queue()
         self.thread = threading.Thread(target=trio.run, args=(self._run, ready), name="office", daemon=True)
