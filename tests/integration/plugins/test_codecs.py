@@ -185,7 +185,7 @@ def test_commands_that_write_the_file_take_it(tmp_path: Path, capsys: pytest.Cap
     ]
     assert main([*add, "--codecs", "x-turned,PCMA", *config]) == 0
     assert main(["connection", "edit", "office", "--codecs", "L16,PCMA", *config]) == 0
-    assert main([*add[:2], "other", *add[3:], "--codecs", "speex", *config]) == 2
+    assert main([*add[:2], "other", *add[3:], "--codecs", "ilbc", *config]) == 2
     assert "use G722, PCMA, PCMU, opus, L16, x-turned" in capsys.readouterr().err
     foreign = tmp_path / "pjsip.conf"
     foreign.write_text(

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import structlog
 
+from siperb_core.entries.loaded import LoadedConnections
 from siperb_core.guard import Guard
 from siperb_core.log import JsonLine, LogFile
 
@@ -30,7 +31,9 @@ def lines_of(*failures: tuple[str, str], prefix: str = "") -> str:
     """What the gateway logs when these users fail at these addresses."""
     file = io.StringIO()
     logger = structlog.wrap_logger(LogFile(file), processors=[JsonLine()])
-    host: Any = SimpleNamespace(signalling=SimpleNamespace(rejected={"credentials": 0}), now=lambda: 0.0, loaded=list)
+    host: Any = SimpleNamespace(
+        signalling=SimpleNamespace(rejected={"credentials": 0}), now=lambda: 0.0, loaded=LoadedConnections
+    )
     guard = Guard(host)
     for source, user in failures:
         with pytest.MonkeyPatch.context() as patch:

@@ -11,6 +11,7 @@ from typing import Any
 
 import attrs
 
+from siperb_core.entries.loaded import LoadedConnections
 from siperb_core.entries.model import Device, GatewayConfig, GatewaySettings, MediaConfig, Secret
 from siperb_core.guard import Guard
 from siperb_core.provisioning import Provisioning
@@ -36,8 +37,8 @@ class Gateway:
         self.signed += 1
         return hmac.new(b"secret", text.encode(), "sha256").hexdigest()[:20]
 
-    def loaded(self) -> list[Any]:
-        return []
+    def loaded(self) -> LoadedConnections:
+        return LoadedConnections()
 
     def now(self) -> float:
         return 1000.0
