@@ -43,7 +43,13 @@ class Phone:
     async def listen(self) -> None:
         """Keep what comes."""
         while True:
-            self.packets.append(parse_rtp(self.unprotect(await self.socket.recv(2048))))
+            try:
+                data = await self.socket.recv(2048)
+            except OSError:
+                if self.socket.fileno() < 0:
+                    return  # the call's end has closed it
+                raise
+            self.packets.append(parse_rtp(self.unprotect(data)))
             self._changed.set()
             self._changed = trio.Event()
 
