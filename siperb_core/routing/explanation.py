@@ -81,9 +81,9 @@ def ranked(connections: Sequence[Route]) -> list[Route]:
 def explain(connections: Sequence[Route], number: str, user: str = ALL, method: str = "INVITE") -> Explanation:
     """Route a number: connections in ascending weight, ties by name, the first that matches takes it.
 
-    One that is down and allows failover is passed over as long as another is left to try. `user` `*` asks for any user:
-    no connection is left out for its list of users. Total: never raises; a pattern that cannot be compiled matches
-    nothing and says so.
+    One that is down and allows failover is passed over as long as another is left to try, and tried last where those
+    that are up allow failover too. `user` `*` asks for any user: no connection is left out for its list of users.
+    Total: never raises; a pattern that cannot be compiled matches nothing and says so.
     """
     routes = ranked(connections)
     against = {route.connection: _against(route, number, user, method) for route in routes}
@@ -91,13 +91,15 @@ def explain(connections: Sequence[Route], number: str, user: str = ALL, method: 
     for route in routes:
         if against[route.connection] is None and (not chain or chain[-1].failover):
             chain.append(route)
-    order = [route for route in chain if not route.down] + [route for route in chain if route.down]
+    order = [route for route in chain if not route.down]
+    if not order or order[-1].failover:
+        order += [route for route in chain if route.down]
     first = order[0] if order else None
     candidates = []
     for route in routes:
         why = against[route.connection]
         if why is None and first is not None:
-            why = _place(route, first, order, number) + (f"; {route.note}" if route.note and route in order else "")
+            why = _place(route, chain, order, number) + (f"; {route.note}" if route.note and route in order else "")
         candidates.append(_candidate(route, number, route is first, why or "", route in order))
     return Explanation(number, user, method, first.connection if first else None, tuple(candidates), _names(order))
 
@@ -135,15 +137,17 @@ def _candidate(route: Route, number: str, taken: bool, why: str, tried: bool) ->
     return Candidate(route.connection, route.weight, route.dial_pattern, taken, why, dials)
 
 
-def _place(route: Route, first: Route, order: Sequence[Route], number: str) -> str:
+def _place(route: Route, chain: Sequence[Route], order: Sequence[Route], number: str) -> str:
     """What becomes of a connection nothing speaks against."""
+    first = order[0]
     if route is first:
         why = f"pattern {route.dial_pattern} matches {number}, and no connection before it does"
-        if any(other.down and _before(other, route) for other in order):
+        if any(other.down and _before(other, route) for other in chain):
             why = f"pattern {route.dial_pattern} matches {number}, and what comes before it is down"
         return why + (f"; {route.down}" if route.down else "")
-    if route in order and _before(route, first):
-        return f"passed over for {first.connection}: {route.down}"
+    if route in chain and (_before(route, first) or route not in order):
+        instead = next(other for other in order if _before(route, other))
+        return f"passed over for {instead.connection}: {route.down}"
     after = f"weight {route.weight} comes after {first.connection} ({first.weight})"
     if route in order:
         return f"{after}; takes over if the call fails there" + (f"; {route.down}" if route.down else "")

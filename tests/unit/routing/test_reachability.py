@@ -9,13 +9,25 @@ from siperb_core.routing import Rewriting, Route, explain, explain_emergency, ru
 DOWN = "down now: the PBX does not answer"
 
 
-def test_one_that_is_down_is_passed_over_where_it_allows_failover() -> None:
-    routes = [Route("a", 1, failover=True, down=DOWN), Route("b", 2)]
-    explanation = explain(routes, "600")
-    assert (explanation.taken, explanation.order) == ("b", ("b", "a"))
+@pytest.mark.parametrize("failover", [False, True])
+def test_one_that_is_down_is_passed_over_where_it_allows_failover(failover: bool) -> None:
+    """It comes last, unless the call ends with a connection that lets no other have it."""
+    explanation = explain([Route("a", 1, failover=True, down=DOWN), Route("b", 2, failover=failover)], "600")
+    assert (explanation.taken, explanation.order) == ("b", ("b", "a") if failover else ("b",))
     assert [item.why for item in explanation.candidates] == [
         f"passed over for b: {DOWN}",
         "pattern . matches 600, and what comes before it is down",
+    ]
+
+
+def test_one_between_others_is_passed_over_for_the_next() -> None:
+    routes = [Route("a", 1, failover=True), Route("b", 2, failover=True, down=DOWN), Route("c", 3), Route("d", 4)]
+    explanation = explain(routes, "600")
+    assert explanation.order == ("a", "c")
+    assert [item.why for item in explanation.candidates[1:]] == [
+        f"passed over for c: {DOWN}",
+        "weight 3 comes after a (1); takes over if the call fails there",
+        "weight 4 comes after a (1), which took it: shadowed",
     ]
 
 
