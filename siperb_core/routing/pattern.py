@@ -6,8 +6,9 @@ A pattern is *searched* in the dialled number: `.` matches every number, `^2\d{2
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import re2
 
@@ -27,8 +28,8 @@ class Pattern(Protocol):
     def search(self, text: str) -> object | None:
         """Something true where the pattern occurs anywhere in the text."""
 
-    def sub(self, replacement: str, text: str) -> str:
-        r"""The text with every occurrence replaced; `\1` in the replacement is the first group."""
+    def sub(self, replacement: Callable[[Any], str], text: str) -> str:
+        """The text with every occurrence replaced; `match[1]` is its first group, None where that took no part."""
 
 
 @lru_cache(maxsize=4096)

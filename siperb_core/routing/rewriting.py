@@ -4,18 +4,22 @@ the rest. Pure.
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import attrs
 
 from siperb_core.routing.pattern import MAX_PATTERN, PatternError, compile_pattern
 
 MAX_NUMBER = 256
 """Characters a rewritten number may have: a replacement could make many out of few."""
+_ESCAPED = re.compile(r"\\(\d|\\)")
 
 
 @attrs.frozen
 class Rewriting:
     r"""What a connection makes of a dialled number: `strip` characters less at its beginning, then `prefix` in front,
-    then every match of `pattern` replaced by `replacement`, in which `\1` is the first group.
+    then every match of `pattern` replaced by `replacement`, in which `\1` is the first group and `\\` a backslash.
     """
 
     strip: int = 0
@@ -28,10 +32,17 @@ class Rewriting:
         number = self.prefix + number[self.strip :]
         if self.pattern:
             try:
-                number = compile_pattern(self.pattern).sub(self.replacement, number)
+                number = compile_pattern(self.pattern).sub(self._expanded, number)
             except (PatternError, ValueError, IndexError):  # ValueError: octets that are no text
                 return ""
         return number if len(number) <= MAX_NUMBER else ""
+
+    def _expanded(self, match: Any) -> str:
+        # Not RE2's own: that takes \10 for a tenth group, and each octet of what is not ASCII for a character.
+        def one(escaped: re.Match[str]) -> str:
+            return escaped[1] if escaped[1] == "\\" else match[int(escaped[1])] or ""
+
+        return _ESCAPED.sub(one, self.replacement)
 
 
 def check_replacement(pattern: str, replacement: str) -> None:

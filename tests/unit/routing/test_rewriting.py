@@ -23,6 +23,8 @@ from siperb_core.routing.pattern import failing_part
         (Rewriting(pattern=r"[^\d]", replacement=""), "+49-30-1", "49301"),
         (Rewriting(pattern="^9", replacement="+"), "600", "600"),
         (Rewriting(strip=5), "600", ""),
+        (Rewriting(pattern=r"^0(\d)", replacement=r"\10"), "0301", "3001"),
+        (Rewriting(pattern=r"^(9)?(\d)", replacement=r"\1x\2é\0\\"), "30", "x3é3\\0"),
     ],
 )
 def test_strip_then_prefix_then_replace(rewriting: Rewriting, number: str, dialled: str) -> None:
