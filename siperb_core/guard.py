@@ -7,7 +7,6 @@ section 5.4). Where a connection's PBX is known to be, by `allow_from` or by its
 
 from __future__ import annotations
 
-import re
 from typing import Protocol
 
 import structlog
@@ -17,12 +16,11 @@ from siperb_core.entries.loaded import LoadedConnections, credentials_of
 from siperb_core.lockout import Lockout, OncePerMinute
 from siperb_core.signalling import Signalling
 from siperb_core.sip import Flow, Message, ParseError
-from siperb_core.sip.digest import DigestResult
+from siperb_core.sip.digest import DigestResult, usernames
 from siperb_core.transport.contract import vouch
 
 log = structlog.get_logger()
 
-_USERNAME = re.compile(r'\busername="([^"\\]{1,256})"')
 _LONGEST_USER = 64  # characters of a stranger's making in a log line
 
 
@@ -123,9 +121,9 @@ class Guard:
 
 def name_shown(request: Message) -> str:
     """Whom a request is to be authenticated as: who its credentials are of, else whom it registers, or is from."""
-    shown = _USERNAME.search(request.get("Authorization") or "")
-    if shown is not None:
-        return shown[1]
+    shown = usernames(request.get("Authorization") or "")
+    if shown:
+        return shown[0]
     address = request.to if request.method == "REGISTER" else request.from_
     return address.parsed_uri.user_unescaped
 

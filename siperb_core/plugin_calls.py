@@ -6,20 +6,17 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections import Counter, deque
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pluggy
 
 from siperb_core import hookspecs
+from siperb_core.faults import MOST_FAULTS, Faults
 from siperb_core.hook_trace import SECRET, is_traced, print_call
 from siperb_core.plugin_finding import Unusable, sentence
 from siperb_core.sdp import SdpError
-
-MOST_FAULTS = 10
-"""So many faults of one plugin within `FAULT_SECONDS` switch it off until the gateway is started again."""
-FAULT_SECONDS = 300.0
 
 _Call = tuple[str, Callable[..., Any], tuple[str, ...]]
 """Plugin, function, names of the arguments it takes."""
@@ -33,7 +30,7 @@ class HookCalls:
         """Exceptions raised in hooks, by plugin."""
         self._clock = clock
         self._calls: dict[str, tuple[_Call, ...]] = {}  # of each hook, in order; filled when it is first called
-        self._faults: dict[str, deque[float]] = {}
+        self._faults: defaultdict[str, Faults] = defaultdict(Faults)
         self._own: set[str] = set()  # the gateway's own, never switched off
         self._trace = is_traced()
         self._pm = pluggy.PluginManager("siperb")
@@ -139,21 +136,19 @@ class HookCalls:
         return self._pm.has_plugin(plugin)
 
     def fault(self, plugin: str, what: str) -> None:
-        """A plugin has done wrong: counted, and after `MOST_FAULTS` in a short time its hooks are not called any more.
+        """A plugin has done wrong: counted, and after too many in a short time its hooks are not called any more.
 
         Its connection types and transports stay: what depends on them fails, and is tried again, by itself.
         """
         self.errors[plugin] += 1
-        times = self._faults.setdefault(plugin, deque(maxlen=MOST_FAULTS))
-        now = self._clock()
-        times.append(now)
-        if len(times) < MOST_FAULTS or now - times[0] > FAULT_SECONDS or plugin in self._own:
+        seconds = self._faults[plugin].add(self._clock())
+        if seconds is None or plugin in self._own:
             return
         loaded = self._pm.get_plugin(plugin)
         if loaded is None:
             return  # it is off already
         self._strike_off(loaded)
-        reason = f"switched off after {MOST_FAULTS} faults in {now - times[0]:.0f} s, the last: {what}"
+        reason = f"switched off after {MOST_FAULTS} faults in {seconds:.0f} s, the last: {what}"
         log().error("plugin.switched_off", plugin=plugin, reason=reason)
         self._switched_off(plugin, reason)
 

@@ -1,9 +1,36 @@
-"""Settings of the whole suite."""
+"""Settings of the whole suite, and what tests all over it start from."""
 
 import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+from siperb_core.plugins import GROUP
 
 settings.register_profile("ci", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("dev", deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+@pytest.fixture
+def install_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """`install_plugin(name, text)`: leave a plugin of this text where pip would, module `siperb_NAME_plugin`.
+
+    `attribute` is that of the module's names that is the plugin, where it is not the module itself.
+    """
+
+    def install(name: str, text: str, attribute: str = "") -> None:
+        module = f"siperb_{name}_plugin"
+        info = tmp_path / f"siperb_{name}-1.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: siperb-{name}\nVersion: 1\n")
+        point = f"{module}:{attribute}" if attribute else module
+        (info / "entry_points.txt").write_text(f"[{GROUP}]\n{name} = {point}\n")
+        (tmp_path / f"{module}.py").write_text(text)
+        monkeypatch.syspath_prepend(str(tmp_path))
+        monkeypatch.delitem(sys.modules, module, raising=False)
+
+    return install

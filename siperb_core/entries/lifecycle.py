@@ -23,7 +23,7 @@ from siperb_core.entries.contract import (
 from siperb_core.entries.diagnostics import Exchange
 from siperb_core.entries.failure import DELAYS, Failure, classify, delay
 from siperb_core.entries.issues import Issue, Issues
-from siperb_core.entries.live import FAULT_SECONDS, MOST_FAULTS, LoadedConnection, lacks
+from siperb_core.entries.live import LoadedConnection, lacks
 from siperb_core.entries.loaded import LoadedConnections
 from siperb_core.entries.model import Entry, Network, down_because
 from siperb_core.entries.outside import Outside
@@ -31,6 +31,7 @@ from siperb_core.entries.pacing import Pace
 from siperb_core.entries.slot import Slot
 from siperb_core.entries.states import State
 from siperb_core.events import ConnectionEvent, ConnectionEventKind
+from siperb_core.faults import FAULT_SECONDS, MOST_FAULTS
 
 SETUP_SECONDS = 60.0
 """How long a connection type may take before it hands out its connection."""

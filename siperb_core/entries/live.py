@@ -5,7 +5,6 @@ about, and is counted against its entry.
 from __future__ import annotations
 
 import inspect
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -29,10 +28,6 @@ from siperb_core.entries.decisions import AnswerWith, DialNumber, RingUsers
 from siperb_core.entries.model import Entry
 from siperb_core.sip import Message, ParseError, parse_uri
 
-MOST_FAULTS = 10
-"""So many faults of one live connection within `FAULT_SECONDS` take its entry down."""
-FAULT_SECONDS = 300.0
-
 _METHODS = ("outbound_leg", "credentials", "claims", "answer")
 
 log = structlog.get_logger("siperb.entries")
@@ -40,22 +35,6 @@ log = structlog.get_logger("siperb.entries")
 
 class ConnectionFault(Exception):
     """A live connection has raised, or returned what the contract does not know; it is logged and counted already."""
-
-
-class Faults:
-    """The faults of one entry's live connection. Times are seconds of any clock that does not go back."""
-
-    def __init__(self) -> None:
-        self._times: deque[float] = deque(maxlen=MOST_FAULTS)
-
-    def add(self, now: float) -> float | None:
-        """Count one; within how many seconds the last `MOST_FAULTS` came, None where that is no reason to worry."""
-        self._times.append(now)
-        seconds = now - self._times[0]
-        if len(self._times) < MOST_FAULTS or seconds > FAULT_SECONDS:
-            return None
-        self._times.clear()
-        return seconds
 
 
 def _ignore(what: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
@@ -15,8 +14,7 @@ from siperb_core.entries.contract import Source
 from siperb_core.entries.live import LoadedConnection
 from siperb_core.entries.model import Network
 from siperb_core.sip import Message, ParseError, parse_uri
-
-_USERNAME = re.compile(r'\busername="([^"\\]{1,256})"')
+from siperb_core.sip.digest import usernames
 
 
 class LoadedConnections(Sequence[LoadedConnection]):
@@ -151,5 +149,5 @@ def credentials_of(request: Message) -> set[str]:
     names = set()
     for header in ("Authorization", "Proxy-Authorization"):
         for value in request.get_all(header):
-            names.update(_USERNAME.findall(value))
+            names.update(usernames(value))
     return names

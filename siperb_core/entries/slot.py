@@ -10,10 +10,10 @@ import trio
 
 from siperb_core.entries.contract import Connection, ConnectionNotReady, Registration, Target
 from siperb_core.entries.diagnostics import KEPT_EXCHANGES, MAX_SIP, Exchange
-from siperb_core.entries.live import Faults
 from siperb_core.entries.model import Entry
 from siperb_core.entries.states import State
 from siperb_core.events import ConnectionEventKind
+from siperb_core.faults import Faults
 from siperb_core.sip import Message
 
 if TYPE_CHECKING:

@@ -23,6 +23,7 @@ _PARAM = re.compile(
     r"""[ \t,]*([!%'*+\-.0-9A-Z_`a-z~]+)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))[ \t]*(?=,|\Z)"""
 )
 _HEX = re.compile(r"[0-9a-fA-F]+")
+_USERNAME = re.compile(r'\busername="([^"\\]{1,256})"')
 _LONGEST: Final = 4096  # characters of a header value that are worth reading
 _MOST_NONCES: Final = 65_536
 
@@ -267,6 +268,13 @@ class DigestServer:
     def _mac(self, issued: str, source: str) -> str:
         text = f"{issued}\n{self._realm}\n{source}"
         return hmac.digest(self._secret, text.encode("utf-8", "surrogateescape"), "sha256")[:16].hex()
+
+
+def usernames(authorization: str) -> list[str]:
+    """Whose credentials a value of Authorization or Proxy-Authorization shows, found without reading it as a whole:
+    for who has to decide about strangers' requests quickly. None where there is none, or it needs escapes.
+    """
+    return _USERNAME.findall(authorization)
 
 
 def _hex(text: str) -> int:

@@ -132,15 +132,15 @@ port = {BARESIP_PORT}
         await baresip.quit()
 
 
-async def sdes_trunk(folder: Path) -> None:
-    """The same over TLS, with SRTP by the keys of the SDP (RFC 4568)."""
+def over_tls(folder: Path, media: str) -> tuple[tuple[Path, Path], str, str]:
+    """Certificate and key; a trunk over TLS, with this line on its media; the gateway's listener for TLS."""
     certificate, key = folder / "cert.pem", folder / "cert.key"
-    connections = f"""
+    connection = f"""
 [[connection]]
 name = "office"
 type = "outbound_trunk"
 allow_from = ["{ADDRESS}/32"]
-srtp = "sdes"
+{media}
 [connection.settings]
 server = "{ADDRESS}"
 port = {BARESIP_PORT + 1}
@@ -154,12 +154,18 @@ bind = "{ADDRESS}:5061"
 certificate = "{certificate}"
 key = "{key}"
 """
+    return (certificate, key), connection, listen
+
+
+async def sdes_trunk(folder: Path) -> None:
+    """The same over TLS, with SRTP by the keys of the SDP (RFC 4568)."""
+    tls, connections, listen = over_tls(folder, 'srtp = "sdes"')
     account = f"<sip:200@{ADDRESS};transport=tls>;regint=0;mediaenc=srtp-mand"
     async with (
         open_gateway(folder, connections, head=HEAD + listen) as gateway,
         phone_at(gateway, answers=True, tone_hz=PHONE_HZ, addresses=(ADDRESS,)) as phone,
         open_baresip(
-            folder / "baresip", account, address=ADDRESS, port=BARESIP_PORT, hz=BARESIP_HZ, tls=(certificate, key)
+            folder / "baresip", account, address=ADDRESS, port=BARESIP_PORT, hz=BARESIP_HZ, tls=tls
         ) as baresip,
     ):
         await call_out(phone, "200", baresip, 1)
@@ -177,26 +183,7 @@ async def as_dtls_server(call: PhoneCall) -> None:
 
 async def dtls_trunk(folder: Path) -> None:
     """baresip does ICE, DTLS-SRTP and Opus itself: the SDP goes through, and media from one end to the other."""
-    certificate, key = folder / "cert.pem", folder / "cert.key"
-    connections = f"""
-[[connection]]
-name = "office"
-type = "outbound_trunk"
-allow_from = ["{ADDRESS}/32"]
-media = "passthrough"
-[connection.settings]
-server = "{ADDRESS}"
-port = {BARESIP_PORT + 1}
-transport = "tls"
-ca = "{certificate}"
-"""
-    listen = f"""
-[[listen]]
-transport = "tls"
-bind = "{ADDRESS}:5061"
-certificate = "{certificate}"
-key = "{key}"
-"""
+    tls, connections, listen = over_tls(folder, 'media = "passthrough"')
     async with (
         open_gateway(folder, connections, head=HEAD + listen) as gateway,
         phone_at(gateway, tone_hz=PHONE_HZ, addresses=(ADDRESS,)) as phone,
@@ -206,7 +193,7 @@ key = "{key}"
             address=ADDRESS,
             port=BARESIP_PORT,
             hz=BARESIP_HZ,
-            tls=(certificate, key),
+            tls=tls,
             webrtc=True,
         ) as baresip,
     ):

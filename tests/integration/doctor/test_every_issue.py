@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import re
 import shutil
-import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from email.utils import formatdate
 from pathlib import Path
@@ -20,7 +19,6 @@ import trio
 
 from siperb_core import upkeep
 from siperb_core.gateway import Gateway
-from siperb_core.plugins import GROUP
 from siperb_core.testing.gateway import open_gateway, websocket_url
 from siperb_core.testing.pbx import Pbx, PbxSettings, open_pbx
 from siperb_core.testing.session import CallFailed
@@ -186,18 +184,8 @@ async def test_issue_clock_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             await until(gateway)
 
 
-def install(folder: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    info = folder / "siperb_odd-1.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: siperb-odd\nVersion: 1\n")
-    (info / "entry_points.txt").write_text(f"[{GROUP}]\nodd = siperb_odd_plugin\n")
-    (folder / "siperb_odd_plugin.py").write_text(text)
-    monkeypatch.syspath_prepend(str(folder))
-    monkeypatch.delitem(sys.modules, "siperb_odd_plugin", raising=False)
-
-
-async def test_issue_plugin_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install(tmp_path, monkeypatch, "import no_such_module_at_all\n")
+async def test_issue_plugin_set_aside(tmp_path: Path, install_plugin: Callable[..., None]) -> None:
+    install_plugin("odd", "import no_such_module_at_all\n")
     async with open_gateway(tmp_path, head=HEAD) as gateway:
         await until(gateway, ("", "plugin_set_aside:odd"))
         await rewrite(gateway, "", HEAD.replace('["console"]', '["console", "odd"]'))
@@ -240,16 +228,16 @@ def block(until):
 ODD = '[[connection]]\nname = "odd"\ntype = "odd"\n[connection.settings]\ncrashes = {crashes}\n'
 
 
-async def test_issue_crashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install(tmp_path, monkeypatch, TYPE)
+async def test_issue_crashed(tmp_path: Path, install_plugin: Callable[..., None]) -> None:
+    install_plugin("odd", TYPE)
     async with open_gateway(tmp_path, ODD.format(crashes="true"), head=HEAD) as gateway:
         await until(gateway, ("odd", "crashed"))
         await rewrite(gateway, ODD.format(crashes="false"))
         await until(gateway)
 
 
-async def test_issue_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install(tmp_path, monkeypatch, TYPE)
+async def test_issue_faults(tmp_path: Path, install_plugin: Callable[..., None]) -> None:
+    install_plugin("odd", TYPE)
     async with (
         open_gateway(tmp_path, ODD.format(crashes="false"), head=HEAD) as gateway,
         open_softphone(websocket_url(gateway), "alice-web", "gw.example", "planted-device-9b1f") as phone,

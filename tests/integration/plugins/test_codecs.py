@@ -4,8 +4,7 @@ knows: softphones and PBXs are offered it, and calls with it are heard.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from siperb_core.cli import main
 from siperb_core.cli.setup import load_all
 from siperb_core.doctor import Examination
 from siperb_core.gateway import Gateway
-from siperb_core.plugins import GROUP
 from siperb_core.testing import Pbx, PbxSettings, Softphone, open_gateway, open_pbx, open_softphone, websocket_url
 from siperb_core.testing.gateway import address
 
@@ -73,15 +71,9 @@ port = {port}
 
 
 @pytest.fixture
-def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    info = tmp_path / "siperb_wide-1.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: siperb-wide\nVersion: 1\n")
-    (info / "entry_points.txt").write_text(f"[{GROUP}]\nwide = siperb_wide_plugin\n")
-    (tmp_path / "siperb_wide_plugin.py").write_text(PLUGIN)
-    monkeypatch.syspath_prepend(str(tmp_path))
+def plugin(install_plugin: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install_plugin("wide", PLUGIN)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))  # of the media workers
-    monkeypatch.delitem(sys.modules, "siperb_wide_plugin", raising=False)
 
 
 @asynccontextmanager

@@ -4,7 +4,7 @@ and the softphone gets those the endpoint presses, whatever way both have for th
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ import pytest
 import trio
 
 from siperb_core.gateway import Gateway
-from siperb_core.plugins import GROUP
 from siperb_core.testing import open_gateway, open_softphone, websocket_url
 
 PLUGIN = """
@@ -67,15 +66,9 @@ KEYS = "55#"
 
 
 @pytest.fixture
-def heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+def heard(install_plugin: Callable[..., None]) -> list[Any]:
     """The digits the endpoint has got, when the plugin is loaded."""
-    info = tmp_path / "siperb_repeats-1.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: siperb-repeats\nVersion: 1\n")
-    (info / "entry_points.txt").write_text(f"[{GROUP}]\nrepeats = siperb_repeats_plugin\n")
-    (tmp_path / "siperb_repeats_plugin.py").write_text(PLUGIN)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delitem(sys.modules, "siperb_repeats_plugin", raising=False)
+    install_plugin("repeats", PLUGIN)
     import siperb_repeats_plugin  # type: ignore[import-not-found]
 
     found: list[Any] = siperb_repeats_plugin.HEARD

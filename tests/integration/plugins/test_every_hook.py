@@ -5,7 +5,7 @@ A new hook needs a case here: the first test fails without one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ import trio
 from structlog.testing import capture_logs
 
 from siperb_core import hookspecs
-from siperb_core.plugins import GROUP
 from siperb_core.service_view import ServiceView
 from siperb_core.testing.gateway import open_gateway, websocket_url
 from siperb_core.testing.pbx import PbxSettings, open_pbx
@@ -197,15 +196,6 @@ def test_every_hook_has_its_cases() -> None:
     assert known == several | {name for name in CASES if name.startswith("siperb_")}
 
 
-def install(folder: Path, text: str) -> None:
-    """A plugin of this text, as pip leaves it."""
-    info = folder / "siperb_bad-1.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: siperb-bad\nVersion: 1\n")
-    (info / "entry_points.txt").write_text(f"[{GROUP}]\na_bad = siperb_a_bad_plugin\n")
-    (folder / "siperb_a_bad_plugin.py").write_text(text)
-
-
 @pytest.mark.parametrize(
     ("hook", "text"),
     [
@@ -214,10 +204,8 @@ def install(folder: Path, text: str) -> None:
         for number, text in enumerate(texts)
     ],
 )
-async def test_calls_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hook: str, text: str) -> None:
-    install(tmp_path, text)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delitem(__import__("sys").modules, "siperb_a_bad_plugin", raising=False)
+async def test_calls_go_on(tmp_path: Path, install_plugin: Callable[..., None], hook: str, text: str) -> None:
+    install_plugin("a_bad", text)
     with capture_logs(), trio.fail_after(60):
         async with open_pbx(PbxSettings(accounts={"200": "two-hundred"})) as pbx:
             connections = GOOD.format(port=pbx.local[1]) + (BAD if "Type()" in text else "")

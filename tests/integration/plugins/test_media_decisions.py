@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
-from siperb_core.plugins import GROUP
 from siperb_core.testing import PbxSettings, open_gateway, open_pbx, open_softphone, websocket_url
 from siperb_core.testing.gateway import address
 from siperb_core.testing.session import CallFailed
@@ -66,14 +65,8 @@ port = {port}
 
 
 @pytest.fixture
-def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    info = tmp_path / "siperb_decides-1.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: siperb-decides\nVersion: 1\n")
-    (info / "entry_points.txt").write_text(f"[{GROUP}]\ndecides = siperb_decides_plugin\n")
-    (tmp_path / "siperb_decides_plugin.py").write_text(PLUGIN)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delitem(sys.modules, "siperb_decides_plugin", raising=False)
+def plugin(install_plugin: Callable[..., None]) -> Any:
+    install_plugin("decides", PLUGIN)
     import siperb_decides_plugin  # type: ignore[import-not-found]
 
     return siperb_decides_plugin

@@ -4,8 +4,7 @@ another number, answer by itself; and what plugins decide of calls to softphones
 
 from __future__ import annotations
 
-import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,8 @@ from typing import Any
 import pytest
 import trio
 
-from siperb_core.entries.live import MOST_FAULTS
+from siperb_core.faults import MOST_FAULTS
 from siperb_core.gateway import Gateway
-from siperb_core.plugins import GROUP
 from siperb_core.testing import PhoneCall, Softphone, open_gateway, open_softphone, websocket_url
 from siperb_core.testing.session import CallFailed
 
@@ -92,20 +90,19 @@ class World:
 
 
 @pytest.fixture
-async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+def house(install_plugin: Callable[..., None]) -> None:
+    """The plugin, installed."""
+    install_plugin("house", PLUGIN, "Plugin")
+
+
+@pytest.fixture
+async def world(tmp_path: Path, house: None) -> AsyncIterator[World]:
     async with AsyncExitStack() as stack:
-        yield await stack.enter_async_context(_world(tmp_path, monkeypatch, HOUSE))
+        yield await stack.enter_async_context(_world(tmp_path, HOUSE))
 
 
 @asynccontextmanager
-async def _world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, connections: str) -> AsyncIterator[World]:
-    info = tmp_path / "siperb_house-1.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: siperb-house\nVersion: 1\n")
-    (info / "entry_points.txt").write_text(f"[{GROUP}]\nhouse = siperb_house_plugin:Plugin\n")
-    (tmp_path / "siperb_house_plugin.py").write_text(PLUGIN)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delitem(sys.modules, "siperb_house_plugin", raising=False)
+async def _world(tmp_path: Path, connections: str) -> AsyncIterator[World]:
     with trio.fail_after(60):
         async with (
             open_gateway(tmp_path, connections) as gateway,
@@ -244,11 +241,10 @@ qualify = 0
 """
 
 
-async def test_what_cannot_be_read_after_a_look_up_costs_that_call_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("house")
+async def test_what_cannot_be_read_after_a_look_up_costs_that_call_alone(tmp_path: Path) -> None:
     """DNS was asked, so nobody is left to catch it: the next connection cannot ring anybody with two Refer-To."""
-    async with _world(tmp_path, monkeypatch, NOWHERE + HOUSE.replace("^[^*]", "^bob")) as world:
+    async with _world(tmp_path, NOWHERE + HOUSE.replace("^[^*]", "^bob")) as world:
         call = await world.alice.call("bob", headers=[("Refer-To", "<sip:a@gw.example>")] * 2)
         assert await refused(call) == 400
         await world.idle()

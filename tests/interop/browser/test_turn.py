@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import trio
 from browser_tabs import PREFERENCES, TONE_HZ, WebPhone
-from coturn_peer import MISSING, PROGRAM, open_coturn
+from coturn_peer import MISSING, PROGRAM, open_coturn, turn_uri
 
 from siperb_core.testing.gateway import head_with, open_gateway, trunk_to
 from siperb_core.testing.gateway_process import own_address
@@ -60,7 +60,7 @@ async def test_a_call_goes_through_coturn_and_is_heard_at_both_ends(tmp_path: Pa
     there, console = own_address(), free_port()
     with trio.fail_after(LIMIT):
         async with open_pbx() as pbx, open_coturn(tmp_path, there, SECRET) as coturn:
-            media = f'[media]\nturn = ["{coturn.uri}"]\nturn_secret = "{SECRET}"'
+            media = f'[media]\nturn = ["{turn_uri(there)}"]\nturn_secret = "{SECRET}"'
             head = head_with(None).replace('disable = ["console"]', "").replace("[media]", media)
             text = trunk_to(pbx.local[1]) + CONSOLE.format(console=console)
             async with open_gateway(tmp_path, text, head=head) as gateway:

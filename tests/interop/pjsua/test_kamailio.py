@@ -60,21 +60,21 @@ async def test_registers_and_calls_both_ways(tmp_path: Path, transport: str) -> 
                 phone_at(gateway, tone_hz=HUM) as phone,
             ):
                 await wait_registered(gateway, "office")
-                await registrar.saw("REGISTER", transport)
+                await registrar.said(f"SEEN REGISTER {transport}")
 
                 call = await phone.call("4711")
                 await call.answered()
                 await pbx.event("call", state="CONFIRMED")
                 await call.hears(TONE)
                 await pbx.hears(HUM)
-                await registrar.saw("INVITE", transport)
+                await registrar.said(f"SEEN INVITE {transport}")
                 await call.hangup()
-                await registrar.saw("BYE", transport)
+                await registrar.said(f"SEEN BYE {transport}")
                 await pbx.event("call", state="DISCONNECTED")
 
                 await pbx.order("call", uri=f"sip:siperb@{there}")
                 incoming = await phone.next_call()
-                found = await registrar.saw("FOUND")
+                found = await registrar.said("SEEN FOUND")
                 assert transport == "udp" or f"transport={transport}" in found
                 await incoming.accept()
                 await pbx.event("call", state="CONFIRMED")
@@ -89,4 +89,4 @@ async def test_registers_and_calls_both_ways(tmp_path: Path, transport: str) -> 
                 assert [row["direction"] for row in rows] == ["outbound", "inbound"]
                 assert [row["diagnosis"] for row in rows] == ["", ""]
                 assert (await connection(gateway, "office"))["calls"] == 0
-            await registrar.saw("REGISTER", transport, "expires=0")
+            await registrar.said(f"SEEN REGISTER {transport} expires=0")

@@ -12,7 +12,7 @@ import pytest
 import trio
 from aioice import stun
 from aioice.turn import create_turn_endpoint
-from coturn_peer import MISSING, PORT, PROGRAM, open_coturn
+from coturn_peer import MISSING, PORT, PROGRAM, open_coturn, turn_uri
 
 from siperb_core.gateway import Gateway
 from siperb_core.testing.gateway import head_with, open_gateway
@@ -82,7 +82,7 @@ async def test_coturn_takes_what_the_gateway_hands_out_and_relays(tmp_path: Path
     thread = AsyncioThread()
     with trio.fail_after(LIMIT):
         async with open_coturn(tmp_path, there, SECRET) as coturn:
-            username, password = await handed_out(tmp_path, coturn.uri)
+            username, password = await handed_out(tmp_path, turn_uri(there))
             try:
                 assert await thread.run(relayed(there, username, password)) == (there, b"from inside", b"from outside")
             finally:
@@ -94,9 +94,9 @@ async def test_coturn_refuses_what_has_run_out_or_was_changed(tmp_path: Path) ->
     there = own_address()
     thread = AsyncioThread()
     with trio.fail_after(LIMIT):
-        async with open_coturn(tmp_path, there, SECRET) as coturn:
-            earlier = await handed_out(tmp_path, coturn.uri, EarlierGateway)
-            username, password = await handed_out(tmp_path, coturn.uri)
+        async with open_coturn(tmp_path, there, SECRET):
+            earlier = await handed_out(tmp_path, turn_uri(there), EarlierGateway)
+            username, password = await handed_out(tmp_path, turn_uri(there))
             expires, _, user = username.partition(":")
             longer = f"{int(expires) + 86400}:{user}"  # the guest makes them hold longer
             try:

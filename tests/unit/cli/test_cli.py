@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import stat
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -59,31 +60,27 @@ def test_a_disabled_plugin_is_not_imported(
     config: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    install_plugin: Callable[..., None],
     words: tuple[str, ...],
     broken: str,
 ) -> None:
     """Whatever the command, and whatever else is in the file; the same plugin is imported where it is not disabled."""
-    monkeypatch.syspath_prepend(str(tmp_path))
     mark = tmp_path / "imported"
-    (tmp_path / "loud.py").write_text(
+    install_plugin(
+        "loud",
         f"from pathlib import Path\nPath({str(mark)!r}).touch()\nfrom siperb_core import hookimpl\n"
-        "@hookimpl\ndef siperb_commands(): return []\n@hookimpl\ndef siperb_connection_types(): return []\n"
+        "@hookimpl\ndef siperb_commands(): return []\n@hookimpl\ndef siperb_connection_types(): return []\n",
     )
-    (tmp_path / "loud-1.dist-info").mkdir()
-    (tmp_path / "loud-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: loud\nVersion: 1\n")
-    (tmp_path / "loud-1.dist-info" / "entry_points.txt").write_text("[siperb.plugins]\nloud = loud\n")
     config.write_text(f'{broken}{TEXT}\n[plugins]\ndisable = ["loud"]\n')
-    monkeypatch.delitem(sys.modules, "loud", raising=False)
     siperb(*words)
     assert not mark.exists()
     monkeypatch.setenv("SIPERB_CONFIG", str(config))
     main(words)
     assert not mark.exists()
     config.write_text(broken + TEXT)
-    monkeypatch.delitem(sys.modules, "loud", raising=False)
+    monkeypatch.delitem(sys.modules, "siperb_loud_plugin", raising=False)
     siperb(*words)
     assert mark.exists()
-    monkeypatch.delitem(sys.modules, "loud", raising=False)
 
 
 def test_a_line_that_is_no_command_is_bad_usage(siperb: Terminal, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 import trio
 
 from siperb_core.control import ControlServer
@@ -86,18 +85,14 @@ def test_route_says_what_a_mistake_costs(siperb: Terminal, config: Path) -> None
 
 
 def test_route_from_a_connection_asks_plugins_who_rings(
-    siperb: Terminal, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    siperb: Terminal, config: Path, install_plugin: Callable[..., None]
 ) -> None:
-    monkeypatch.syspath_prepend(str(tmp_path))
-    (tmp_path / "night.py").write_text(
+    install_plugin(
+        "night",
         "from siperb_core import Refusal, hookimpl\n@hookimpl\ndef siperb_ring(call, devices):\n"
         "    assert call.request.method == 'INVITE' and call.connection == 'office' and call.users == ('alice',)\n"
-        "    return {'1': [], '2': Refusal(486, 'Asleep'), '3': devices[:1]}.get(call.number)\n"
+        "    return {'1': [], '2': Refusal(486, 'Asleep'), '3': devices[:1]}.get(call.number)\n",
     )
-    (tmp_path / "night-1.dist-info").mkdir()
-    (tmp_path / "night-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: night\nVersion: 1\n")
-    (tmp_path / "night-1.dist-info" / "entry_points.txt").write_text("[siperb.plugins]\nnight = night\n")
-    monkeypatch.delitem(sys.modules, "night", raising=False)
     tablet = '[[device]]\nname = "tablet"\nuser = "alice"\npassword = { env = "LAPTOP" }\n'
     config.write_text(TEXT.replace("weight = 10", 'weight = 10\nusers = ["alice"]') + tablet)
     found = [siperb("route", number, "--from", "office") or siperb.out.splitlines()[0] for number in "034"]
@@ -110,7 +105,6 @@ def test_route_from_a_connection_asks_plugins_who_rings(
     assert "a plugin lets none of its devices ring (laptop, tablet)" in siperb.out
     assert siperb("route", "2", "--from", "office") == 1
     assert "a plugin refuses the call: 486 Asleep" in siperb.out
-    monkeypatch.delitem(sys.modules, "night", raising=False)
 
 
 async def test_route_with_a_running_gateway_says_who_is_there(

@@ -12,8 +12,9 @@ from structlog.testing import capture_logs
 
 from siperb_core import Claim, Credentials, OutboundLeg, Refusal, Target
 from siperb_core.entries.lifecycle import Entries
-from siperb_core.entries.live import FAULT_SECONDS, MOST_FAULTS, ConnectionFault, LoadedConnection, lacks
+from siperb_core.entries.live import ConnectionFault, LoadedConnection, lacks
 from siperb_core.entries.model import Entry
+from siperb_core.faults import FAULT_SECONDS, MOST_FAULTS
 from siperb_core.sip import Message, ParseError
 
 from .test_lifecycle import FakeOutside, FakeType, Live, start

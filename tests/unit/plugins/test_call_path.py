@@ -10,11 +10,11 @@ import pytest
 import trio
 
 from siperb_core import CallAttempt, CallEvent, Entry, Refusal, RegistrationEvent, Route, hookimpl, hookspecs
+from siperb_core.faults import MOST_FAULTS
 from siperb_core.gates import Gates
 from siperb_core.media.engine import MediaSettings
 from siperb_core.media.pool import MediaUnavailableError
 from siperb_core.media.ports import PortsExhaustedError
-from siperb_core.plugin_calls import MOST_FAULTS
 from siperb_core.plugins import Plugins
 from siperb_core.sip import Message
 

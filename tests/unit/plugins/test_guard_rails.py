@@ -13,7 +13,7 @@ import trio
 
 from siperb_core import hookimpl
 from siperb_core.events import CallEvent
-from siperb_core.plugin_calls import FAULT_SECONDS, MOST_FAULTS
+from siperb_core.faults import FAULT_SECONDS, MOST_FAULTS
 from siperb_core.plugins import GROUP, PluginInfo, Plugins, load_plugins
 from siperb_core.watchdog import Watchdog
 
