@@ -9,10 +9,17 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from siperb_core.plugins import GROUP
+from siperb_core.sdp import codecs
 
 settings.register_profile("ci", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("dev", deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+@pytest.fixture(autouse=True)
+def codecs_as_shipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Codecs that a test's plugins give are unknown to the next test: the process has one list of them."""
+    monkeypatch.setattr(codecs, "_KNOWN", dict(codecs._KNOWN))
 
 
 @pytest.fixture
