@@ -50,18 +50,13 @@ class Doorkeeper(Protocol):
         """A stranger did what he can do as often as he likes: counted under `what`, logged once in a while."""
 
 
-@runtime_checkable
-class Vouchable(Protocol):
-    """A flow that is a stranger's until somebody vouches for it: an accepted connection."""
-
-    def vouch(self) -> None:
-        """The other end has proved who it is: it may stay, and counts among our peers."""
-
-
 def vouch(flow: Flow) -> None:
-    """Say of any flow that its other end has proved who it is; that of UDP matters to nobody."""
-    if flow.reliable and isinstance(flow, Vouchable):
-        flow.vouch()
+    """Say of any flow that its other end has proved who it is: an accepted connection, which is a stranger's until
+    then, may stay and counts among our peers. That of UDP matters to nobody.
+    """
+    own = getattr(flow, "vouch", None)  # not by `isinstance`: that takes 30 us for a protocol
+    if own is not None:
+        own()
 
 
 @runtime_checkable
