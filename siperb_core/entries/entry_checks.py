@@ -18,6 +18,7 @@ MAX_NAMES = 50
 
 _DIALLED = re.compile(r"[0-9A-Za-z+*#._-]*")
 _MEND_PATTERN = "write a regular expression without look-around and back-references"
+_MEND_REPLACEMENT = r"write digits, +, * and #, and groups as \1"
 
 
 def check_pattern(pattern: str, path: str, reader: Structurer) -> None:
@@ -56,12 +57,17 @@ def check_rewriting(prefix: str, replace: Sequence[str], path: str, reader: Stru
         return
     pattern, replacement = replace
     try:
-        check_replacement(pattern, replacement)
+        compile_pattern(pattern)
     except PatternError as error:
         reader.wrong(where, f'"{pattern[:60]}" {error}', _MEND_PATTERN)
         return
+    try:
+        check_replacement(pattern, replacement)
+    except PatternError as error:
+        reader.wrong(where, f'"{pattern[:60]}" {error}', _MEND_REPLACEMENT)
+        return
     if not _DIALLED.fullmatch(re.sub(r"\\[0-9]", "", replacement)):
-        reader.wrong(where, f'"{replacement[:60]}" cannot be dialled', r"write digits, +, * and #, and groups as \1")
+        reader.wrong(where, f'"{replacement[:60]}" cannot be dialled', _MEND_REPLACEMENT)
 
 
 def did_table(data: object, path: str, reader: Structurer) -> Did:

@@ -233,6 +233,22 @@ def test_patterns_are_compiled_and_lost_backslashes_noticed() -> None:
     assert r"^2\d{2}$" in str(warning)
 
 
+@pytest.mark.parametrize(
+    ("replace", "wrong", "mend"),
+    [
+        (r"['(?=0)', '+']", "RE2", "look-around"),
+        (r"['^0', '\x']", r"has a replacement with \x", r"groups as \1"),
+        (r"['^0', '\1']", r"asks for \1", r"groups as \1"),
+        ("['^0', 'é']", '"é" cannot be dialled', r"groups as \1"),
+        ("['^0']", "has 1 items", "what comes in its place"),
+    ],
+)
+def test_a_replacement_that_cannot_be_used_is_told_with_what_to_write(replace: str, wrong: str, mend: str) -> None:
+    (problem,) = problems(BASE + connection(keys=f"replace = {replace}"))
+    assert wrong in problem
+    assert mend in problem
+
+
 EVERYTHING = [
     ["0.0.0.0/0"],
     ["::/0"],
