@@ -225,7 +225,8 @@ class Gateway:
         self.sources = Sources(self)
         self.operations = Operations(self)
         self.errands = Errands(self)
-        types, tell, blame = self.plugins.connection_types, self.plugins.connection_event, self.plugins.blame
+        types, tell = self.plugins.connection_types, self.plugins.connection_event
+        blame = partial(self.plugins.blame, "connection type")
         self.entries = Entries(types, self.errands, changed=self._entry_changed, tell=tell, blame=blame)
         self.watch = Watch(self)
         self.plugins.add_own("watch", self.watch)
@@ -355,7 +356,10 @@ class Gateway:
             peer_keys=new_keys(secrets.token_bytes) if policy.srtp else (),
             peer_events=entry.dtmf in ("auto", "rfc4733"),
         )
-        return CallMedia(Bridge(settings), session, policy=policy.why, dtmf=entry.dtmf, phone_dtmf=entry.phone_dtmf)
+        return CallMedia(
+            Bridge(settings), session, policy=policy.why, dtmf=entry.dtmf, phone_dtmf=entry.phone_dtmf,
+            blame=partial(self.plugins.blame, "transcoder"),
+        )  # fmt: skip
 
     @property
     def transcodable(self) -> frozenset[tuple[str, str]]:

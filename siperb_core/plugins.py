@@ -67,7 +67,7 @@ class Plugins(HookCalls):
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(clock)
         self._own.add(CORE)
-        self._giver: dict[str, str] = {}  # of each connection type: its plugin
+        self._giver: dict[tuple[str, str], str] = {}  # of each connection type and transcoder: its plugin
         self.packages: dict[str, str] = {}
         """Which plugin a top-level package belongs to."""
         self.changed: Callable[[], None] = lambda: None
@@ -127,7 +127,8 @@ class Plugins(HookCalls):
             self._strike_off(plugin)
             raise Unusable(str(error)) from error
         self.connection_types.update((kind.kind, kind) for kind in kinds)
-        self._giver.update((kind.kind, name) for kind in kinds)
+        self._giver.update((("connection type", kind.kind), name) for kind in kinds)
+        self._giver.update((("transcoder", item.name), name) for item in transcoders)
         self.transports.update((transport.name, transport) for transport in transports)
         self.transcoders.extend(transcoders)
         self.codecs.extend(codec.name for codec in codecs if codec not in CODECS)
@@ -139,9 +140,9 @@ class Plugins(HookCalls):
         provides += sorted(f"hook {hook}" for hook in self._hooks_of(plugin) if hook not in GATHERED)
         return tuple(provides)
 
-    def blame(self, kind: str, what: str) -> None:
-        """A live connection of this type has done wrong: counted. Its entry is taken down for it, not the plugin."""
-        self.errors[self._giver.get(kind, kind)] += 1
+    def blame(self, what: Literal["connection type", "transcoder"], name: str) -> None:
+        """What a plugin gave has done wrong: counted. It costs the entry or the call, and not the plugin."""
+        self.errors[self._giver.get((what, name), name)] += 1
 
     def _switched_off(self, plugin: str, reason: str) -> None:
         self.infos = [

@@ -38,6 +38,7 @@ def install_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[
         (info / "entry_points.txt").write_text(f"[{GROUP}]\n{name} = {point}\n")
         (tmp_path / f"{module}.py").write_text(text)
         monkeypatch.syspath_prepend(str(tmp_path))
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)  # of the media workers
         monkeypatch.delitem(sys.modules, module, raising=False)
 
     return install

@@ -59,7 +59,9 @@ class CallMedia:
         policy: str = "",
         dtmf: DtmfWay = "auto",
         phone_dtmf: PhoneDtmfWay = "auto",
+        blame: Callable[[str], None] = lambda transcoder: None,
     ) -> None:
+        """`blame` is told of each transcoder that fails."""
         self.bridge = bridge
         self.policy, self.dtmf, self.phone_dtmf = policy, dtmf, phone_dtmf
         self.session = session
@@ -71,6 +73,7 @@ class CallMedia:
         """Which dialog's answer is in force; early dialogs of a fork may answer one offer each."""
         self.on_digit: Callable[[Origin, Digit], None] = lambda leg, digit: None
         """Called with a digit that a leg is to be told of in a SIP INFO."""
+        self._blame = blame
         self._peer_takes_info = False
         self._twins: dict[Origin, Twins] = {"client": Twins(), "peer": Twins()}  # of digits that go on in an INFO
         self._mdns = False  # the softphone hides its addresses behind names (RFC 8828)
@@ -249,6 +252,8 @@ class CallMedia:
             if self._pressed("client" if leg == "peer" else "peer", "event", digit):
                 self.on_digit(leg, digit)
             return
+        if event.transcoder:
+            self._blame(event.transcoder)
         if event.branch and event.branch != self.bridge.active:
             return  # of a branch that lost, or has not answered
         if event.kind == "ice_failed":

@@ -58,7 +58,7 @@ class Entries:
     """All config entries and what has become of them.
 
     `changed` is told the name of every entry whose state or registration changes, `tell` what has happened to it, and
-    of every issue, `blame` what a live connection of a type has done wrong. `jitter` gives numbers from 0 to 1.
+    of every issue, `blame` of the type of a live connection that has done wrong. `jitter` gives numbers from 0 to 1.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Entries:
         *,
         changed: Callable[[str], None] = lambda name: None,
         tell: Callable[[ConnectionEvent], None] = lambda event: None,
-        blame: Callable[[str, str], None] = lambda kind, what: None,
+        blame: Callable[[str], None] = lambda kind: None,
         jitter: Callable[[], float] = random.random,
         setup_seconds: float = SETUP_SECONDS,
     ) -> None:
@@ -243,7 +243,7 @@ class Entries:
         """A live connection has done wrong: counted, and too many in a short time take its entry down, which is then
         set up anew with back-off.
         """
-        self._blame(slot.entry.type, what)
+        self._blame(slot.entry.type)
         seconds = slot.faults.add(self.outside.now())
         if seconds is None or slot.connection is None or slot.serving is None:
             return

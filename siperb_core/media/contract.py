@@ -8,7 +8,10 @@ from siperb_core.sdp.plan import Codec
 
 
 class Transcoder(Protocol):
-    """One direction of one call. Keeps the codecs' state; touches no clock and no socket."""
+    """One direction of one call. Keeps the codecs' state; touches no clock and no socket.
+
+    What it raises besides the ValueError of `transcode` ends the call, and is its plugin's fault.
+    """
 
     def transcode(self, payload: bytes) -> bytes:
         """One packet's payload in, the other codec's payload of the same duration out.

@@ -13,7 +13,6 @@ import trio
 
 from siperb_core.media.contract import Transcoder
 from siperb_core.media.direction import Direction
-from siperb_core.media.transcoders import Pairs
 from siperb_core.rtp import g711
 from siperb_core.rtp.dtmf_tones import RATE, ToneDetector, tone
 from siperb_core.rtp.events import DIGITS, MAX_DURATION, Digit, TelephoneEvent, build_event
@@ -35,12 +34,12 @@ _G711: Final = ("PCMA", "PCMU")
 class ToneVoice:
     """Speaks tones in a leg's codec."""
 
-    def __init__(self, codec: Codec, pairs: Pairs) -> None:
-        """Raises KeyError where nothing transcodes to that codec."""
+    def __init__(self, codec: Codec, transcoder: Callable[[Codec, Codec], Transcoder]) -> None:
+        """Raises what `transcoder` does where nothing transcodes to that codec."""
         self._law = cast(Law, codec.name if codec.name in _G711 else "PCMA")
         self._transcoder: Transcoder | None = None
         if codec.name not in _G711:
-            self._transcoder = pairs["pcma", codec.name.lower()].create(Codec("PCMA", RATE), codec)
+            self._transcoder = transcoder(Codec("PCMA", RATE), codec)
 
     def payload(self, key: str, index: int) -> bytes:
         """The packet of that index of a digit; of silence for "", which parts two of them for listeners that have no
@@ -58,14 +57,16 @@ class ToneVoice:
 class ToneEar:
     """Finds tones in a leg's audio."""
 
-    def __init__(self, codec: Codec, pairs: Pairs, tell: Callable[[Digit], None]) -> None:
-        """Raises KeyError where nothing transcodes from that codec."""
+    def __init__(
+        self, codec: Codec, transcoder: Callable[[Codec, Codec], Transcoder], tell: Callable[[Digit], None]
+    ) -> None:
+        """Raises what `transcoder` does where nothing transcodes from that codec."""
         self._law = cast(Law, codec.name if codec.name in _G711 else "PCMA")
         self._transcoder: Transcoder | None = None
         self._tell = tell
         self._detector = ToneDetector()
         if codec.name not in _G711:
-            self._transcoder = pairs[codec.name.lower(), "pcma"].create(codec, Codec("PCMA", RATE))
+            self._transcoder = transcoder(codec, Codec("PCMA", RATE))
 
     def hear(self, payload: bytes) -> None:
         """Take one packet's payload; one that cannot be decoded is passed over."""
@@ -127,7 +128,10 @@ class DigitPlayer:
             await trio.sleep_until(began + index * PACKET)
             elapsed = round(index * PACKET * clock)
             if voice is not None:
-                payloads = [voice.payload(digit.key if index < packets else "", index)]
+                try:
+                    payloads = [voice.payload(digit.key if index < packets else "", index)]
+                except ValueError:  # its transcoder has failed, or was closed with the call
+                    return
             else:
                 end = index == packets - 1
                 ticks = target.dtmf_clock * (milliseconds if end else round(1000 * (index + 1) * PACKET)) // 1000

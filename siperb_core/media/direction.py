@@ -15,6 +15,7 @@ first packet of sound after a silence has the marker bit (RFC 3551 section 4.1).
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, Literal
 
 from siperb_core.media.contract import MakesNoise, Recovers, Transcoder
@@ -237,7 +238,8 @@ class Direction:
         transcoder: object = self.transcoder
         noise = b""
         if isinstance(transcoder, MakesNoise) and not self.muted:
-            noise = transcoder.noise(payload[0] & 0x7F if payload else 127)
+            with suppress(ValueError):
+                noise = transcoder.noise(payload[0] & 0x7F if payload else 127)
         if noise:
             return [self._build(self._send, sequence, self._scaled(self._ticks), noise, now)]
         self._sequence_offset -= 1

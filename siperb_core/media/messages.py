@@ -34,7 +34,7 @@ class MediaEvent:
 
     `connected`, `ice_failed` and `dtls_failed` are about `branch`; `rtp_timeout` and `one_way` about `leg`, "client" or
     "peer": the one nothing comes from; `digit` is one that `leg` is to be told of in a SIP INFO; `codec_failed` says
-    that no plugin can transcode what was agreed. `detail` is for people.
+    that no plugin can transcode what was agreed, or that `transcoder` has failed. `detail` is for people.
     """
 
     kind: EventKind
@@ -43,6 +43,7 @@ class MediaEvent:
     detail: str = ""
     digit: str = ""
     milliseconds: int = 0
+    transcoder: str = ""
 
 
 @attrs.frozen

@@ -10,6 +10,7 @@ import socket
 import time
 from array import array
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from operator import mul
 from typing import Any, Final, Literal, cast
 
@@ -18,7 +19,7 @@ import trio
 from aiortc.rtcdtlstransport import RTCCertificate
 
 from siperb_core.media.client_leg import ClientConnection
-from siperb_core.media.contract import AdjustsEffort, ExpectsLoss, Levels
+from siperb_core.media.contract import AdjustsEffort, ExpectsLoss, Levels, Transcoder
 from siperb_core.media.counters import Counters
 from siperb_core.media.digits import DigitPlayer, ToneEar, ToneVoice
 from siperb_core.media.direction import Direction
@@ -27,12 +28,13 @@ from siperb_core.media.messages import MediaEvent
 from siperb_core.media.peer_leg import PeerConnection
 from siperb_core.media.reports import LegReports
 from siperb_core.media.silence import LegWatch
-from siperb_core.media.transcoders import Pairs, same_payload
+from siperb_core.media.transcoders import GuardedTranscoder, Pairs, same_payload
+from siperb_core.plugin_finding import sentence
 from siperb_core.rtp import g711
 from siperb_core.rtp.events import Digit
 from siperb_core.rtp.g711 import Law
 from siperb_core.rtp.twins import Twins, Way
-from siperb_core.sdp.plan import SessionPlan, Stream
+from siperb_core.sdp.plan import Codec, SessionPlan, Stream
 
 _clock = time.perf_counter
 
@@ -49,6 +51,8 @@ class SessionSettings:
     transcoders: Pairs
     rtp_timeout: float
     one_way_after: float
+    complain: Callable[[str, object], None]
+    """Told of what went wrong that is nobody's outside."""
     counters: Counters = attrs.field(factory=Counters)
 
 
@@ -83,6 +87,7 @@ class WorkerSession:
         self._final: dict[str, Any] | None = None
         self._expected_loss = 0  # per cent, as the transcoder to the client was told
         self.effort: Effort | Literal[""] = ""  # "" where nobody can choose
+        self._failed: set[str] = set()  # transcoders, told already
         self._twins = {"client": Twins(), "peer": Twins()}  # by who pressed
         self._voice: ToneVoice | None = None
         self._ear: ToneEar | None = None
@@ -153,20 +158,40 @@ class WorkerSession:
         if key != self._codecs.get(name):
             transcoder = None
             if not same_payload(source.codec, target.codec):
-                maker = self._settings.transcoders.get((source.codec.name.lower(), target.codec.name.lower()))
-                if maker is None:
+                try:
+                    transcoder = self._transcoder(source.codec, target.codec, target.ptime)
+                except KeyError:
                     detail = f"no transcoder from {source.codec.name} to {target.codec.name}"
                     self._emit(
                         self.id,
                         MediaEvent("codec_failed", leg="client" if name == "to_peer" else "peer", detail=detail),
                     )
+                except ValueError:
+                    pass  # told already
+                if transcoder is None:
                     self._streams = None
                     return
-                transcoder = maker.create(source.codec, target.codec, ptime=target.ptime)
                 if name == "to_client":
                     self._expected_loss = 0
             self._codecs[name] = key
         direction.configure(source, target, transcoder)
+
+    def _transcoder(self, source: Codec, target: Codec, ptime: int = 20) -> Transcoder:
+        """One for this call. Raises KeyError where nobody has one, ValueError where whoever has one fails."""
+        maker = self._settings.transcoders[source.name.lower(), target.name.lower()]
+
+        def failed(error: Exception) -> None:
+            self._settings.complain(f"transcoder {maker.name}", error)
+            if maker.name not in self._failed:
+                self._failed.add(maker.name)
+                detail = f"transcoder {maker.name} has failed: {sentence(error)}"
+                self._emit(self.id, MediaEvent("codec_failed", detail=detail, transcoder=maker.name))
+
+        try:
+            return GuardedTranscoder(maker.create(source, target, ptime=ptime), failed)
+        except Exception as error:
+            failed(error)
+            raise ValueError("the transcoder has failed") from error
 
     def _regate(self) -> None:
         """Decide anew which directions may flow, and whose silence would mean something."""
@@ -192,7 +217,8 @@ class WorkerSession:
             transcoder: object = direction.transcoder
             if isinstance(transcoder, AdjustsEffort):
                 self.effort = effort
-                transcoder.adjust_effort(high=effort == "high")
+                with suppress(ValueError):
+                    transcoder.adjust_effort(high=effort == "high")
 
     # --- digits
 
@@ -212,9 +238,9 @@ class WorkerSession:
         self._close_tones()
         if way == "inband":
             try:
-                self._voice = ToneVoice(peer.codec, self._settings.transcoders)
-                self._ear = ToneEar(peer.codec, self._settings.transcoders, self._tone_of_peer)
-            except KeyError:
+                self._voice = ToneVoice(peer.codec, self._transcoder)
+                self._ear = ToneEar(peer.codec, self._transcoder, self._tone_of_peer)
+            except (KeyError, ValueError):
                 self._close_tones()  # no transcoder to speak the codec in: there is no way for digits
         self.to_client.listen = self._ear.hear if self._ear is not None else None
 
@@ -313,7 +339,8 @@ class WorkerSession:
         transcoder: object = self.to_client.transcoder
         if percent != self._expected_loss and isinstance(transcoder, ExpectsLoss):
             self._expected_loss = percent
-            transcoder.expect_loss(percent)
+            with suppress(ValueError):
+                transcoder.expect_loss(percent)
 
     def _rtcp_from_peer(self, data: bytes, now: float) -> None:
         if self._peer_reports.received(data, now):
@@ -445,7 +472,10 @@ def _level(direction: Direction, codec: str) -> float | None:
         return None
     transcoder: object = direction.transcoder
     if isinstance(transcoder, Levels):
-        return round(transcoder.level(), 1)
+        try:
+            return round(transcoder.level(), 1)
+        except ValueError:
+            return None
     if codec in ("PCMA", "PCMU"):
         samples = array("h", g711.decode(cast(Law, codec), direction.last_payload))
         energy = sum(map(mul, samples, samples)) * 2 / len(samples)

@@ -1,13 +1,16 @@
-"""Finds the transcoders in a media worker: plugins are loaded here apart from the gateway's, each by itself."""
+"""The transcoders in a media worker: found, with each plugin loaded by itself and apart from the gateway's; and used
+with care, as one that raises is to cost its call and no other.
+"""
 
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import pluggy
 
-from siperb_core.media.contract import TranscoderType
+from siperb_core.media.contract import Transcoder, TranscoderType
 from siperb_core.sdp.plan import Codec
 
 Pairs = dict[tuple[str, str], TranscoderType]
@@ -37,6 +40,57 @@ def load_transcoders(names: Iterable[str] | None) -> tuple[Pairs, list[str]]:
         except Exception as error:
             set_aside.append(f"{entry_point.name}: {error!r}")
     return pairs, set_aside
+
+
+class GuardedTranscoder:
+    """A plugin's transcoder. `failed` is told what it raises besides ValueError, or returns in a payload's place; the
+    packet then counts as one that cannot be decoded.
+
+    It has those optional parts of the contract that the transcoder has.
+    """
+
+    def __init__(self, transcoder: Transcoder, failed: Callable[[Exception], None]) -> None:
+        self._transcoder, self._failed = transcoder, failed
+        self._transcode = transcoder.transcode
+
+    def transcode(self, payload: bytes) -> bytes:
+        """As `Transcoder.transcode`."""
+        try:
+            found = self._transcode(payload)
+        except ValueError:
+            raise
+        except Exception as error:
+            raise self._fault(error) from error
+        if not isinstance(found, bytes):
+            raise self._fault(TypeError(f"transcode returned a {type(found).__name__}"))
+        return found
+
+    def conceal(self) -> bytes:
+        """As `Transcoder.conceal`, and raises ValueError."""
+        found: bytes = self._asked(self._transcoder.conceal)
+        return found
+
+    def close(self) -> None:
+        """As `Transcoder.close`."""
+        try:
+            self._transcoder.close()
+        except Exception as error:
+            self._failed(error)
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        """An optional part, which raises ValueError where it fails."""
+        part = getattr(self._transcoder, name)
+        return lambda *values, **named: self._asked(part, *values, **named)
+
+    def _asked(self, part: Callable[..., Any], *values: Any, **named: Any) -> Any:
+        try:
+            return part(*values, **named)
+        except Exception as error:
+            raise self._fault(error) from error
+
+    def _fault(self, error: Exception) -> ValueError:
+        self._failed(error)
+        return ValueError("the transcoder has failed")
 
 
 def same_payload(source: Codec, target: Codec) -> bool:

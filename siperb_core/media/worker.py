@@ -45,7 +45,12 @@ class Worker:
         self._nursery = nursery
         pairs, set_aside = load_transcoders(settings.transcoder_plugins)
         self._shared = SessionSettings(
-            nursery, load_certificate(settings.certificate), pairs, settings.rtp_timeout, settings.one_way_after
+            nursery,
+            load_certificate(settings.certificate),
+            pairs,
+            settings.rtp_timeout,
+            settings.one_way_after,
+            self.complain,
         )
         self._choice = EffortChoice(settings.effort)
         self._sessions: dict[int, WorkerSession] = {}

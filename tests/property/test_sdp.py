@@ -175,7 +175,10 @@ def test_invariants_of_any_sequence(settings: BridgeSettings, sequence: list[tup
 
         plan = bridge.plan
         if name.startswith("offer"):
-            assert bridge.pending
+            late = (
+                data == offered and branch not in before[0].clients
+            )  # of a fork that another branch may have answered
+            assert bridge.pending or late
             offered, passed_on, offerer = data, result, "phone" if to == "pbx" else "pbx"
             running = before[0].peer is not None and before[0].peer.stream is not None and branch in before[0].clients
             if running:

@@ -114,8 +114,9 @@ async def test_the_figures_of_a_call_are_those_at_its_end(tmp_path: Path) -> Non
         await _closed(world.gateway)
         row = await world.record()
         client, peer = row["media"]["client"], row["media"]["peer"]
-        assert client["packets_in"] >= sent_by_phone, "less than a second old"
-        assert peer["packets_out"] >= client["packets_in"] - 5
+        on_the_way = 5  # packets, 0.1 s, on a busy machine
+        assert client["packets_in"] >= sent_by_phone - on_the_way, "less than a second old"
+        assert peer["packets_out"] >= client["packets_in"] - on_the_way
         assert row["diagnosis"] == ""
         assert peer["level_dbfs"] == pytest.approx(-10, abs=1)
         assert (client["codec"], peer["codec"], row["media"]["ice"]) == ("opus", "G722", "connected")

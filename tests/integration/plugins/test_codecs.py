@@ -71,9 +71,8 @@ port = {port}
 
 
 @pytest.fixture
-def plugin(install_plugin: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def plugin(install_plugin: Callable[..., None]) -> None:
     install_plugin("wide", PLUGIN)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))  # of the media workers
 
 
 @asynccontextmanager

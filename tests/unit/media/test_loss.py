@@ -34,7 +34,7 @@ def session() -> Iterator[WorkerSession]:
             1,
             rtp,
             rtcp,
-            settings=SessionSettings(cast(Any, None), cast(Any, None), {}, 60, 5),
+            settings=SessionSettings(cast(Any, None), cast(Any, None), {}, 60, 5, lambda *_: None),
             emit=lambda *_: None,
             serve=lambda *_: None,
             forget=lambda _: None,
