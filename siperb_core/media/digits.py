@@ -68,14 +68,15 @@ class ToneEar:
         if codec.name not in _G711:
             self._transcoder = transcoder(codec, Codec("PCMA", RATE))
 
-    def hear(self, payload: bytes) -> None:
-        """Take one packet's payload; one that cannot be decoded is passed over."""
+    def hear(self, payload: bytes, missing: int) -> None:
+        """Take one packet's payload, before which so many are missing; one that cannot be decoded is passed over."""
         try:
             if self._transcoder is not None:
                 payload = self._transcoder.transcode(payload)
         except ValueError:
             return
-        for digit in self._detector.feed(g711.decode(self._law, payload)):
+        digits = self._detector.lose(missing * len(payload)) if missing else []
+        for digit in digits + self._detector.feed(g711.decode(self._law, payload)):
             self._tell(digit)
 
     def close(self) -> None:

@@ -47,7 +47,7 @@ class Direction:
     Where `on_digit` is set, telephone-events go there instead of through, each once. Else one goes through unless
     `twins` knows it from another way. Tones that a source sends beside its events are left out. While `muted`, audio is
     counted and not passed on: something else is sent through `inject`. `listen` is given every payload of audio, in
-    order.
+    order, and how many packets before it are missing.
     """
 
     def __init__(self, *, ssrc: int, sequence: int, timestamp: int) -> None:
@@ -61,7 +61,7 @@ class Direction:
         self.dropped: dict[Counter, int] = {"malformed": 0, "payload_type": 0, "late": 0, "codec": 0, "no_event": 0}
         self.transcoder: Transcoder | None = None
         self.on_digit: Callable[[Digit], None] | None = None
-        self.listen: Callable[[bytes], None] | None = None
+        self.listen: Callable[[bytes, int], None] | None = None
         self.twins: Twins | None = None
         self.muted = False
         self._event_stamp = -1  # of the telephone-event that came last: its timestamp
@@ -207,7 +207,7 @@ class Direction:
                 self._tell(self._events.over(self._dtmf_clocks[0]))
             self.last_payload = payload
             if self.listen is not None:
-                self.listen(payload)
+                self.listen(payload, missing)
             if self.muted:
                 self._sequence_offset -= 1 + missing
                 self._audio_last = False

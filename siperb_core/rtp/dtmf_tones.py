@@ -10,7 +10,11 @@ from typing import Final
 from siperb_core.rtp.events import Digit
 
 RATE: Final = 8000
-BLOCK: Final = 205  # samples: wide enough to tell the rows apart, short enough for a digit of 50 ms
+BLOCK: Final = 205  # samples: wide enough to tell the rows apart, short enough for a digit of 45 ms
+HOP: Final = 103
+"""Samples from the beginning of a block to that of the next."""
+LONGEST_LOSS: Final = 800
+"""Samples, 100 ms: a digit is taken to go on over so long a loss, and to have ended in a longer one."""
 
 _ROWS: Final = (697, 770, 852, 941)
 _COLUMNS: Final = (1209, 1336, 1477, 1633)
@@ -24,6 +28,10 @@ _LEVELS: Final = (-9.0, -7.0)  # dBFS of the low and the high tone: 2 dB twist, 
 _WEAKEST: Final = 10 ** (-36 / 10)  # of the two tones together, full scale 1
 _PURITY: Final = 0.6  # share of the energy the two tones must have: speech does not
 _TWIST: Final = (10 ** (-8 / 10), 10 ** (10 / 10))  # low over high, of what is still a digit (Q.24)
+_LEAST_LOW: Final = _PURITY * _TWIST[0] / (1 + _TWIST[0])  # share of the energy the low tone has at the least, by both
+_FEWEST: Final = 3  # blocks with its tones a digit has at the least
+_FEWEST_MAIMED: Final = 2  # one of which a part was lost
+_PAUSE: Final = 3  # blocks without tones that end it
 
 _WAVES: Final = {
     hertz: tuple(
@@ -46,45 +54,79 @@ def tone(digit: str, start: int, samples: int) -> bytes:
 
 
 class ToneDetector:
-    """Finds digits in a stream of samples. A digit is told when it is over: two blocks (51 ms) at least."""
+    """Finds digits in a stream of samples. A digit is told when it is over; 45 ms of tones are one, and so long a pause
+    parts two.
+
+    The blocks overlap by half, so that a digit shortened by a lost packet is long enough still.
+    """
 
     def __init__(self) -> None:
         self._left = array("h")
-        self._current = ""
-        self._blocks = 0
-        self._misses = 0
+        self._lost = bytearray()  # of each sample left: whether it never came
+        self._at = 0  # sample where what is left begins
+        self._key = ""
+        self._began = self._ends = 0  # samples
+        self._hits = self._misses = 0  # blocks with the digit, and without it since
+        self._maimed = False
 
     def feed(self, pcm: bytes) -> list[Digit]:
         """Take 16-bit samples at 8 kHz; gives the digits that have ended."""
+        return self._take(pcm, lost=False)
+
+    def lose(self, samples: int) -> list[Digit]:
+        """So many samples were lost before those that come next: neither tones nor a pause, up to `LONGEST_LOSS`."""
+        return self._take(bytes(2 * min(samples, 2 * LONGEST_LOSS)), lost=samples <= LONGEST_LOSS)
+
+    def _take(self, pcm: bytes, *, lost: bool) -> list[Digit]:
         left = self._left
         left.frombytes(pcm)
+        self._lost += (b"\1" if lost else b"\0") * (len(pcm) // 2)
         ended: list[Digit] = []
         position = 0
         while position + BLOCK <= len(left):
-            found = self._block(left[position : position + BLOCK])
-            position += BLOCK
-            if found == self._current:
-                self._blocks += 1
-                self._misses = 0
-                continue
-            # One odd block inside a digit, a lost packet say, does not make two of it.
-            self._misses += 1
-            if self._current and not found and self._misses < 2:
-                continue
-            if self._current and self._blocks >= 2:
-                ended.append(Digit(self._current, self._blocks * BLOCK * 1000 // RATE))
-            self._current, self._blocks, self._misses = found, 1, 0
-        del left[:position]
+            digit = self._next(left[position : position + BLOCK], self._lost.count(1, position, position + BLOCK))
+            if digit is not None:
+                ended.append(digit)
+            position += HOP
+            self._at += HOP
+        del left[:position], self._lost[:position]
         return ended
 
-    def _block(self, block: array[int]) -> str:
-        energy = sum(map(mul, block, block)) / BLOCK / 2**30
-        if energy < _WEAKEST / 2:
+    def _next(self, block: array[int], lost: int) -> Digit | None:
+        """Take the next block, of which so many samples are lost; the digit that has ended with it."""
+        energy = sum(map(mul, block, block)) / 2**30
+        key = "" if energy < _WEAKEST / 2 * BLOCK else self._key_in(block, energy / BLOCK)
+        if self._key:
+            self._maimed = self._maimed or lost > 0
+            if key == self._key:
+                self._hits, self._misses, self._ends = self._hits + 1, 0, self._at + BLOCK
+                return None
+            known = BLOCK - lost
+            if lost and not key and (known < BLOCK // 4 or energy >= _WEAKEST / 2 * known):
+                return None  # who knows: what came of it is no pause
+            self._misses += 1
+            if not key and self._misses < _PAUSE:
+                return None
+        elif not key:
+            return None
+        digit = None
+        if self._hits >= (_FEWEST_MAIMED if self._maimed else _FEWEST):
+            digit = Digit(self._key, (self._ends - self._began) * 1000 // RATE)
+        self._key, self._began, self._ends = key, self._at, self._at + BLOCK
+        self._hits, self._misses, self._maimed = (1 if key else 0), 0, lost > 0
+        return digit
+
+    def _key_in(self, block: array[int], energy: float) -> str:
+        """The digit whose tones a block has, of this mean power; '' for none."""
+        rows = {hertz: self._power(block, hertz) for hertz in _ROWS}
+        low = max(_ROWS, key=rows.__getitem__)
+        if rows[low] < _LEAST_LOW * energy:
             return ""
-        powers = {hertz: self._power(block, hertz) for hertz in _WAVES}
-        low, high = max(_ROWS, key=powers.__getitem__), max(_COLUMNS, key=powers.__getitem__)
-        both = powers[low] + powers[high]
-        if both < _PURITY * energy or not _TWIST[0] < powers[low] / (powers[high] or 1e-12) < _TWIST[1]:
+        columns = {hertz: self._power(block, hertz) for hertz in _COLUMNS}
+        high = max(_COLUMNS, key=columns.__getitem__)
+        if rows[low] + columns[high] < _PURITY * energy:
+            return ""
+        if not _TWIST[0] < rows[low] / (columns[high] or 1e-12) < _TWIST[1]:
             return ""
         return _KEYS[_ROWS.index(low)][_COLUMNS.index(high)]
 
