@@ -85,7 +85,7 @@ class LiveDirect:
 
     credentials = None
     names: frozenset[str] = frozenset()
-    """None: it claims nothing (`ClaimsByName`)."""
+    """Nobody's: it claims nothing (`ClaimsByName`)."""
 
     def __init__(self, ctx: EntryContext, config: DirectSettings) -> None:
         self._ctx = ctx

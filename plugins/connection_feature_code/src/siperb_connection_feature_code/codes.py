@@ -77,7 +77,7 @@ class LiveFeatureCode:
 
     credentials = None
     names: frozenset[str] = frozenset()
-    """None: it claims nothing (`ClaimsByName`)."""
+    """Nobody's: it claims nothing (`ClaimsByName`)."""
 
     def __init__(self, ctx: EntryContext, config: FeatureCodeSettings, quiet: Quiet) -> None:
         self.ctx = ctx
