@@ -32,6 +32,7 @@ _LEAST_LOW: Final = _PURITY * _TWIST[0] / (1 + _TWIST[0])  # share of the energy
 _FEWEST: Final = 3  # blocks with its tones a digit has at the least
 _FEWEST_MAIMED: Final = 2  # one of which a part was lost
 _PAUSE: Final = 3  # blocks without tones that end it
+_RECOVERY: Final = 480  # samples after a loss in which a decoder like that of G.722 may not have found its way back
 
 _WAVES: Final = {
     hertz: tuple(
@@ -67,7 +68,8 @@ class ToneDetector:
         self._key = ""
         self._began = self._ends = 0  # samples
         self._hits = self._misses = 0  # blocks with the digit, and without it since
-        self._maimed = False
+        self._maimed = self._quiet = False
+        self._doubt_until = 0  # sample
 
     def feed(self, pcm: bytes) -> list[Digit]:
         """Take 16-bit samples at 8 kHz; gives the digits that have ended."""
@@ -96,16 +98,22 @@ class ToneDetector:
         """Take the next block, of which so many samples are lost; the digit that has ended with it."""
         energy = sum(map(mul, block, block)) / 2**30
         key = "" if energy < _WEAKEST / 2 * BLOCK else self._key_in(block, energy / BLOCK)
+        if lost:
+            self._doubt_until = self._at + BLOCK + _RECOVERY
+        doubt = self._at < self._doubt_until
         if self._key:
-            self._maimed = self._maimed or lost > 0
+            self._maimed = self._maimed or doubt
             if key == self._key:
                 self._hits, self._misses, self._ends = self._hits + 1, 0, self._at + BLOCK
+                self._quiet = False
                 return None
             known = BLOCK - lost
-            if lost and not key and (known < BLOCK // 4 or energy >= _WEAKEST / 2 * known):
+            quiet = known >= BLOCK // 4 and energy < _WEAKEST / 2 * known
+            if lost and not key and not quiet:
                 return None  # who knows: what came of it is no pause
             self._misses += 1
-            if not key and self._misses < _PAUSE:
+            self._quiet = self._quiet or quiet
+            if not key and (self._misses < _PAUSE or (doubt and not self._quiet)):
                 return None
         elif not key:
             return None
@@ -113,7 +121,8 @@ class ToneDetector:
         if self._hits >= (_FEWEST_MAIMED if self._maimed else _FEWEST):
             digit = Digit(self._key, (self._ends - self._began) * 1000 // RATE)
         self._key, self._began, self._ends = key, self._at, self._at + BLOCK
-        self._hits, self._misses, self._maimed = (1 if key else 0), 0, lost > 0
+        self._hits, self._misses, self._maimed = (1 if key else 0), 0, doubt
+        self._quiet = False
         return digit
 
     def _key_in(self, block: array[int], energy: float) -> str:

@@ -184,13 +184,16 @@ async def test_every_digit_arrives_once_under_five_per_cent_loss(
 
 @pytest.mark.parametrize("codec", ["PCMA", "G722"])
 async def test_tones_of_the_pbx_are_each_one_digit_under_five_per_cent_loss(tmp_path: Path, codec: str) -> None:
-    dice, lost = random.Random(2), 0
+    dice, lost, last, woken = random.Random(2), 0, 0, 0
     async with calling(tmp_path, 'dtmf = "inband"', codecs=(codec,)) as (call, peer, _):
         media: Any = peer.media
         send = media._send
 
         def lossy(payload_type: int, payload: bytes, timestamp: int, marker: bool, agreed: Any) -> None:
-            nonlocal lost
+            nonlocal lost, last, woken
+            if last and (timestamp - last) & 0xFFFFFFFF > 2 * media._ticks:
+                woken = len(call.digits)  # the machine slept, and the PBX has left out digits: count from here
+            last = timestamp
             send_it = dice.random() >= 0.05
             lost += not send_it
             if send_it:
@@ -204,8 +207,8 @@ async def test_tones_of_the_pbx_are_each_one_digit_under_five_per_cent_loss(tmp_
         if codec == "G722":
             pcm = b"".join(pcm[at : at + 2] * 2 for at in range(0, len(pcm), 2))
         media._loop = codecs.encode(codec, pcm)
-        await until(lambda: len(call.digits) >= 4 * len(keys))
-        heard = "".join(digit.digit for digit in call.digits)
+        await until(lambda: len(call.digits) >= woken + 4 * len(keys))
+        heard = "".join(digit.digit for digit in call.digits[woken:])
         start = heard.index("0") + 1
         assert heard[start : start + 3 * len(keys)] == keys * 3, (heard, lost)
 

@@ -56,6 +56,14 @@ def test_each_digit_is_one_where_packets_are_lost(seed: int) -> None:
     assert all(60 <= digit.milliseconds <= 130 for digit in found)
 
 
+def test_a_digit_is_one_where_the_decoder_has_to_find_its_way_back_after_a_loss() -> None:
+    dice = random.Random(3)
+    noise = array("h", [dice.randint(-9000, 9000) for _ in range(400)]).tobytes()
+    detector = ToneDetector()
+    found = detector.feed(tone("5", 0, 400)) + detector.lose(160) + detector.feed(noise + tone("5", 960, 640))
+    assert [digit.key for digit in found + detector.feed(bytes(1600))] == ["5"]
+
+
 def test_a_digit_ends_where_the_stream_is_gone_for_long() -> None:
     detector = ToneDetector()
     found = detector.feed(tone("5", 0, 960)) + detector.lose(8000) + detector.feed(tone("5", 0, 960))
