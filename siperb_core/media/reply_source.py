@@ -79,15 +79,14 @@ class ReplySource:
     def _local(self, info: bytes) -> str:
         if self._v6:
             return socket.inet_ntop(socket.AF_INET6, _V6[3].unpack(info)[0])
-        return socket.inet_ntoa(_V4[3].unpack(info)[1])
+        return socket.inet_ntoa(_local_v4(info))
 
     def _way(self, info: bytes) -> Ancillary:
         if not info:
             return []
         if self._v6:
             return [(_V6[0], _V6[1], info)]
-        _, local, _ = _V4[3].unpack(info)
-        return [(_V4[0], _V4[1], _V4[3].pack(0, local, bytes(4)))]
+        return [(_V4[0], _V4[1], _V4[3].pack(0, _local_v4(info), bytes(4)))]
 
     def _usual(self, address: Address) -> str:
         """The address the kernel would send from; nothing is sent."""
@@ -97,3 +96,9 @@ class ReplySource:
             except OSError:
                 return ""
             return str(probe.getsockname()[0])
+
+
+def _local_v4(info: bytes) -> bytes:
+    """Our address: the kernel's word; the packet's where it came before the kernel was asked for it, and has none."""
+    _, local, written = _V4[3].unpack(info)
+    return bytes(local if any(local) else written)

@@ -36,6 +36,21 @@ def theirs() -> Iterator[socket.socket]:
         yield sock
 
 
+def test_a_check_that_came_before_anybody_looked_is_answered_from_where_it_came(
+    ours: socket.socket, theirs: socket.socket
+) -> None:
+    """On a busy machine the softphone may be quicker than the worker that is given the socket."""
+    port = ours.getsockname()[1]
+    theirs.sendto(b"check", (ASKED, port))
+    source = ReplySource(ours)
+    _, sender = source.receive(2048)
+    source.answer(b"answer", sender)
+    assert theirs.recvfrom(2048) == (b"answer", (ASKED, port))
+    source.learn(sender)
+    source.send(b"media", sender)
+    assert theirs.recvfrom(2048) == (b"media", (ASKED, port))
+
+
 def test_the_answer_and_what_follows_come_from_the_address_that_was_asked(
     ours: socket.socket, theirs: socket.socket
 ) -> None:
