@@ -10,7 +10,7 @@ from siperb_core.sdp.plan import Codec
 class Transcoder(Protocol):
     """One direction of one call. Keeps the codecs' state; touches no clock and no socket.
 
-    What it raises besides the ValueError of `transcode` ends the call, and is its plugin's fault.
+    What it raises besides ValueError ends the call, and is its plugin's fault.
     """
 
     def transcode(self, payload: bytes) -> bytes:

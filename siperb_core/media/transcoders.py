@@ -43,24 +43,18 @@ def load_transcoders(names: Iterable[str] | None) -> tuple[Pairs, list[str]]:
 
 
 class GuardedTranscoder:
-    """A plugin's transcoder. `failed` is told what it raises besides ValueError, or returns in a payload's place; the
-    packet then counts as one that cannot be decoded.
+    """A plugin's transcoder. `failed` is told what it returns in a payload's place, or raises besides ValueError, for
+    which a peer's broken packet may be the reason; the packet then counts as one that cannot be decoded.
 
     It has those optional parts of the contract that the transcoder has.
     """
 
     def __init__(self, transcoder: Transcoder, failed: Callable[[Exception], None]) -> None:
         self._transcoder, self._failed = transcoder, failed
-        self._transcode = transcoder.transcode
 
     def transcode(self, payload: bytes) -> bytes:
         """As `Transcoder.transcode`."""
-        try:
-            found = self._transcode(payload)
-        except ValueError:
-            raise
-        except Exception as error:
-            raise self._fault(error) from error
+        found = self._asked(self._transcoder.transcode, payload)
         if not isinstance(found, bytes):
             raise self._fault(TypeError(f"transcode returned a {type(found).__name__}"))
         return found
@@ -85,6 +79,8 @@ class GuardedTranscoder:
     def _asked(self, part: Callable[..., Any], *values: Any, **named: Any) -> Any:
         try:
             return part(*values, **named)
+        except ValueError:
+            raise
         except Exception as error:
             raise self._fault(error) from error
 

@@ -71,6 +71,23 @@ def test_a_part_that_raises_is_told_and_raises_what_callers_expect(part: str) ->
     assert [type(error) for error in told] == [ZeroDivisionError]
 
 
+@pytest.mark.parametrize("part", PARTS)
+def test_a_packet_that_is_broken_is_nobodys_fault_here(part: str) -> None:
+    """`recover` reads a packet of the peer's, too."""
+
+    class Strict:
+        def __getattr__(self, name: str) -> Any:
+            return self._refuse
+
+        def _refuse(self, *_: object) -> None:
+            raise ValueError("broken")
+
+    transcoder, told = guarded(Strict())
+    with pytest.raises(ValueError, match="broken"):
+        getattr(transcoder, part)(*PARTS[part])
+    assert told == []
+
+
 def test_closing_never_raises() -> None:
     transcoder, told = guarded(Fails())
     transcoder.close()
