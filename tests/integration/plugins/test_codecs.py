@@ -16,7 +16,7 @@ from siperb_core.cli.setup import load_all
 from siperb_core.doctor import Examination
 from siperb_core.gateway import Gateway
 from siperb_core.testing import Pbx, PbxSettings, Softphone, open_gateway, open_pbx, open_softphone, websocket_url
-from siperb_core.testing.gateway import address
+from siperb_core.testing.gateway import address, trunk_to
 
 PLUGIN = """
 import array, sys
@@ -57,18 +57,6 @@ def siperb_codecs(): return [Codec("L16", 16000), Codec("x-turned", 8000)]
 def siperb_transcoders(): return [Wide(), Turned()]
 """
 
-TRUNK = """
-[[connection]]
-name = "office"
-type = "outbound_trunk"
-users = ["alice"]
-allow_from = ["127.0.0.1"]
-codecs = {codecs}
-[connection.settings]
-server = "127.0.0.1"
-port = {port}
-"""
-
 
 @pytest.fixture
 def plugin(install_plugin: Callable[..., None]) -> None:
@@ -82,7 +70,7 @@ async def world(
     with trio.fail_after(60):
         async with (
             open_pbx(PbxSettings(codecs=(pbx_has,))) as pbx,
-            open_gateway(folder, TRUNK.format(port=pbx.local[1], codecs=connection)) as gateway,
+            open_gateway(folder, trunk_to(pbx.local[1], f"codecs = {connection}")) as gateway,
             open_softphone(
                 websocket_url(gateway), "alice-web", "gw.example", "alice-secret", codecs=(phone_has,)
             ) as phone,
@@ -145,9 +133,7 @@ async def test_without_the_plugin_nobody_is_offered_it(tmp_path: Path) -> None:
 async def test_the_doctors_test_call_speaks_it(tmp_path: Path, codec: str) -> None:
     path = tmp_path / "siperb.toml"
     async with open_pbx(PbxSettings(codecs=(codec,))) as pbx:
-        path.write_text(
-            '[gateway]\ndomain = "gw.example"\n' + TRUNK.format(port=pbx.local[1], codecs=f'["G722", "{codec}"]')
-        )
+        path.write_text('[gateway]\ndomain = "gw.example"\n' + trunk_to(pbx.local[1], f'codecs = ["G722", "{codec}"]'))
         result, plugins = load_all(path)
         assert result.config is not None
         with trio.fail_after(60):

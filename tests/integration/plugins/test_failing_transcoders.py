@@ -12,6 +12,7 @@ import trio
 
 from siperb_core.media.pool import MediaPool
 from siperb_core.testing import PbxSettings, open_gateway, open_pbx, open_softphone, websocket_url
+from siperb_core.testing.gateway import trunk_to
 
 PLUGIN = """
 from siperb_core import hookimpl
@@ -28,37 +29,22 @@ class Bad:
     name = "bad"
     def pairs(self): return frozenset({("opus", "G722"), ("G722", "opus")})
     def create(self, source, target, *, ptime=20):
+        if "PART" == "create":
+            return WRONG()
         made = Around(OpusG722().create(source, target, ptime=ptime))
-        if not hasattr(made, "PART") and "PART" != "create":
-            return made
-        setattr(made, "PART", WRONG)
-        return made.create() if "PART" == "create" else made
+        if hasattr(made, "PART"):
+            made.PART = WRONG
+        return made
 
 @hookimpl
 def siperb_transcoders(): return [Bad()]
 """
-CONNECTIONS = """
-[[connection]]
-name = "plain"
-type = "outbound_trunk"
-dial_pattern = "^9"
-strip = 1
-allow_from = ["127.0.0.1"]
-codecs = ["PCMA"]
-[connection.settings]
-server = "127.0.0.1"
-port = {port}
 
-[[connection]]
-name = "office"
-type = "outbound_trunk"
-weight = 1
-allow_from = ["127.0.0.1"]
-codecs = ["G722"]
-[connection.settings]
-server = "127.0.0.1"
-port = {port}
-"""
+
+def trunks(port: int) -> str:
+    """Alice's calls go by G.722, Bob's by G.711."""
+    plain = trunk_to(port, 'codecs = ["PCMA"]').replace("office", "plain").replace("alice", "bob")
+    return trunk_to(port, 'codecs = ["G722"]') + plain
 
 
 @pytest.mark.parametrize(
@@ -78,11 +64,11 @@ async def test_the_call_ends_and_no_other(
     with trio.fail_after(60):
         async with (
             open_pbx(PbxSettings(codecs=("G722", "PCMA"))) as pbx,
-            open_gateway(tmp_path, CONNECTIONS.format(port=pbx.local[1])) as gateway,
+            open_gateway(tmp_path, trunks(pbx.local[1])) as gateway,
             open_softphone(websocket_url(gateway), "alice-web", "gw.example", "alice-secret") as phone,
             open_softphone(websocket_url(gateway), "bob-web", "gw.example", "bob-secret") as other,
         ):
-            neighbour = await other.call("9600")
+            neighbour = await other.call("600")
             await neighbour.answered()
             neighbour.play(700)
             await neighbour.hears(700)
@@ -108,7 +94,7 @@ async def test_one_that_cannot_be_closed_costs_nothing(tmp_path: Path, install_p
     with trio.fail_after(60):
         async with (
             open_pbx(PbxSettings(codecs=("G722",))) as pbx,
-            open_gateway(tmp_path, CONNECTIONS.format(port=pbx.local[1])) as gateway,
+            open_gateway(tmp_path, trunks(pbx.local[1])) as gateway,
             open_softphone(websocket_url(gateway), "alice-web", "gw.example", "alice-secret") as phone,
         ):
             assert isinstance(gateway.media, MediaPool)

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from siperb_core.testing import PbxSettings, open_gateway, open_pbx, open_softphone, websocket_url
-from siperb_core.testing.gateway import address
+from siperb_core.testing.gateway import address, trunk_to
 from siperb_core.testing.session import CallFailed
 
 PLUGIN = """
@@ -52,16 +52,6 @@ def siperb_media_engine(settings):
     return Engine(MediaPool(ports="{}-{}".format(*settings.ports), workers=1, rtp_timeout=settings.rtp_timeout,
                             transcoder_plugins=settings.transcoder_plugins))
 """
-TRUNK = """
-[[connection]]
-name = "office"
-type = "outbound_trunk"
-users = ["alice"]
-allow_from = ["127.0.0.1"]
-[connection.settings]
-server = "127.0.0.1"
-port = {port}
-"""
 
 
 @pytest.fixture
@@ -76,7 +66,7 @@ async def test_codecs_and_refusals_of_a_plugin_both_ways(tmp_path: Path, plugin:
     with trio.fail_after(60):
         async with (
             open_pbx(PbxSettings(codecs=("G722", "PCMU"))) as pbx,
-            open_gateway(tmp_path, TRUNK.format(port=pbx.local[1])) as gateway,
+            open_gateway(tmp_path, trunk_to(pbx.local[1])) as gateway,
             open_softphone(websocket_url(gateway), "alice-web", "gw.example", "alice-secret") as phone,
         ):
             call = await phone.call("600")
@@ -115,7 +105,7 @@ async def test_ports_on_another_machine(tmp_path: Path, plugin: Any) -> None:
     with trio.fail_after(60):
         async with (
             open_pbx(PbxSettings()) as pbx,
-            open_gateway(tmp_path, TRUNK.format(port=pbx.local[1])) as gateway,
+            open_gateway(tmp_path, trunk_to(pbx.local[1])) as gateway,
             open_softphone(websocket_url(gateway), "alice-web", "gw.example", "alice-secret") as phone,
         ):
             call = await phone.call("600")
